@@ -1,0 +1,25 @@
+//! The typed truth about what a director should do: virtual services, their real servers, the
+//! protocol timeouts; and what can be read back: counters, rates, connections.
+//!
+//! Front ends (`ipvsadm`, configuration files, the API) build these values; the data plane applies
+//! them. Rules that the kernel's IPVS enforces live in [`validate`], once, so that every front end
+//! refuses the same things with the same words. Nothing here knows a map, a socket or a clock.
+
+mod connection;
+mod counters;
+mod error;
+mod scheduler;
+mod server;
+mod service;
+mod timeouts;
+pub mod validate;
+
+pub use connection::{ConnectionState, ConnectionView};
+pub use counters::{Counters, RateEstimator, Rates};
+pub use error::Error;
+pub use scheduler::{SchedFlags, Scheduler};
+pub use server::{
+    Encapsulation, Forwarding, ServerKey, ServerSpec, ServerView, TunnelChecksum, Weight,
+};
+pub use service::{Family, Persistence, Protocol, ServiceKey, ServiceSpec, ServiceView};
+pub use timeouts::Timeouts;

@@ -1,0 +1,47 @@
+//! Rules the kernel's IPVS enforces on services and servers, whoever asks.
+
+use std::net::IpAddr;
+
+use crate::{Error, Family, Forwarding, ServerSpec, ServiceSpec};
+
+/// Checks a service by itself.
+///
+/// # Errors
+/// [`Error::Invalid`] for an IPv6 prefix outside 1..=128.
+pub fn service(spec: &ServiceSpec) -> Result<(), Error> {
+    if spec.key.family() == Family::V6 && !(1..=128).contains(&spec.prefix_len) {
+        return Err(Error::Invalid(format!("IPv6 prefix length {}", spec.prefix_len)));
+    }
+    Ok(())
+}
+
+/// Checks a real server against the service it is to join.
+///
+/// Whether the address is a broadcast address of a local subnet depends on routing and is checked
+/// by the director.
+///
+/// # Errors
+/// [`Error::OutOfRange`] when the lower threshold exceeds the upper, [`Error::Invalid`] for an
+/// address no packet can be sent to, or a foreign family without a tunnel.
+pub fn server(service: &ServiceSpec, spec: &ServerSpec) -> Result<(), Error> {
+    if spec.lower_threshold > spec.upper_threshold {
+        return Err(Error::OutOfRange("lower threshold above the upper".into()));
+    }
+    if spec.upper_threshold > i32::MAX as u32 {
+        return Err(Error::Invalid("upper threshold above 2147483647".into()));
+    }
+    let reachable = match spec.key.addr {
+        IpAddr::V4(a) => !a.is_multicast() && !a.is_broadcast() && !a.is_unspecified(),
+        IpAddr::V6(a) => {
+            !a.is_multicast() && !a.is_unspecified() && !a.is_unicast_link_local()
+        }
+    };
+    if !reachable {
+        return Err(Error::Invalid(format!("{} is not a unicast address", spec.key.addr)));
+    }
+    let foreign = Family::from(spec.key.addr) != service.key.family();
+    if foreign && !matches!(spec.forwarding, Forwarding::Tunnel(_)) {
+        return Err(Error::Invalid("another address family needs a tunnel".into()));
+    }
+    Ok(())
+}
