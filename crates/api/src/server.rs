@@ -1,0 +1,367 @@
+use std::future::Future;
+
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::{DefaultBodyLimit, Path, Query, State};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post, put};
+use pointsman_model::{
+    ConnectionView, Error, ServerSpec, ServiceKey, ServiceSpec, ServiceView, Timeouts,
+};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use tokio::net::UnixListener;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::{Change, DropCount, Status, StopReport, Totals, text};
+
+/// Largest request: a batch of a hundred thousand changes has a tenth of it.
+const BODY_LIMIT_BYTES: usize = 256 << 20;
+
+/// Where an answer is awaited.
+pub type Reply<T> = oneshot::Sender<T>;
+
+/// What a request asks of the owner of the state. A dropped [`Reply`] tells the client that the
+/// director is ending.
+#[derive(Debug)]
+pub enum Command {
+    /// Make changes in order, each by itself.
+    Apply(Vec<Change>, Reply<Vec<Result<(), Error>>>),
+    /// All services.
+    Services(Reply<Vec<ServiceView>>),
+    /// One service.
+    Service(ServiceKey, Reply<Option<ServiceView>>),
+    /// The connection table.
+    Connections(Reply<Vec<ConnectionView>>),
+    /// Slots of the connection table.
+    ConnectionSlots(Reply<u32>),
+    /// Protocol timeouts.
+    Timeouts(Reply<Timeouts>),
+    /// Namespace totals.
+    Totals(Reply<Totals>),
+    /// Lost packets.
+    Drops {
+        /// Also reasons that never occurred.
+        all: bool,
+        /// Answer.
+        reply: Reply<Vec<DropCount>>,
+    },
+    /// State of the daemon.
+    Status(Reply<Status>),
+    /// End.
+    Stop {
+        /// Leave the kernel side in place.
+        keep_forwarding: bool,
+        /// Answered when it is done.
+        reply: Reply<StopReport>,
+    },
+}
+
+/// Body of `POST /v1/zero`.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct ZeroRequest {
+    #[serde(default)]
+    pub service: Option<ServiceKey>,
+}
+
+/// Body of `POST /v1/stop`.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct StopRequest {
+    #[serde(default)]
+    pub keep_forwarding: bool,
+}
+
+/// Answer of `GET /v1/table`.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct TableAnswer {
+    pub connection_slots: u32,
+}
+
+/// Answers requests on `listener` until `until` completes, then lets those under way finish.
+///
+/// # Errors
+/// What accepting connections gave.
+pub async fn serve(
+    listener: UnixListener,
+    commands: mpsc::Sender<Command>,
+    until: impl Future<Output = ()> + Send + 'static,
+) -> std::io::Result<()> {
+    axum::serve(listener, router(commands))
+        .with_graceful_shutdown(until)
+        .await
+}
+
+fn router(commands: mpsc::Sender<Command>) -> Router {
+    Router::new()
+        .route(
+            "/v1/services",
+            get(services).post(add_service).delete(flush),
+        )
+        .route(
+            "/v1/services/{service}",
+            get(service).put(edit_service).delete(delete_service),
+        )
+        .route("/v1/services/{service}/servers", post(add_server))
+        .route(
+            "/v1/services/{service}/servers/{server}",
+            put(edit_server).delete(delete_server),
+        )
+        .route("/v1/batch", post(batch))
+        .route("/v1/zero", post(zero))
+        .route("/v1/timeouts", get(timeouts).patch(set_timeouts))
+        .route("/v1/connections", get(connections))
+        .route("/v1/table", get(table))
+        .route("/v1/totals", get(totals))
+        .route("/v1/drops", get(drops))
+        .route("/v1/status", get(status))
+        .route("/v1/stop", post(stop))
+        .fallback(|| async {
+            Refusal::Plain(
+                StatusCode::NOT_FOUND,
+                "no such path; this director speaks /v1/",
+            )
+        })
+        .layer(DefaultBodyLimit::max(BODY_LIMIT_BYTES))
+        .with_state(Owner(commands))
+}
+
+/// The owner of the state, seen from a request.
+#[derive(Clone)]
+struct Owner(mpsc::Sender<Command>);
+
+impl Owner {
+    async fn ask<T>(&self, command: impl FnOnce(Reply<T>) -> Command) -> Result<T, Refusal> {
+        let ending = |()| Refusal::Plain(StatusCode::SERVICE_UNAVAILABLE, "the director is ending");
+        let (reply, answer) = oneshot::channel();
+        self.0.send(command(reply)).await.map_err(|_| ending(()))?;
+        answer.await.map_err(|_| ending(()))
+    }
+
+    async fn answer<T: Serialize>(&self, command: impl FnOnce(Reply<T>) -> Command) -> Answer {
+        json(StatusCode::OK, &self.ask(command).await?)
+    }
+
+    async fn change(&self, change: Change, done: StatusCode) -> Answer {
+        let results = self
+            .ask(|reply| Command::Apply(vec![change], reply))
+            .await?;
+        match results.into_iter().next() {
+            Some(Err(error)) => Err(error.into()),
+            Some(Ok(())) | None => json(done, &()),
+        }
+    }
+}
+
+/// A request that was not fulfilled.
+enum Refusal {
+    Model(Error),
+    Plain(StatusCode, &'static str),
+}
+
+impl From<Error> for Refusal {
+    fn from(error: Error) -> Self {
+        Self::Model(error)
+    }
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        match self {
+            Self::Plain(status, text) => (status, text).into_response(),
+            Self::Model(error) => {
+                let status = match error {
+                    Error::NoSuchService | Error::NoSuchDestination => StatusCode::NOT_FOUND,
+                    Error::ServiceExists | Error::DestinationExists => StatusCode::CONFLICT,
+                    Error::SchedulerNotFound(_)
+                    | Error::Invalid(_)
+                    | Error::OutOfRange(_)
+                    | Error::FamilyNotSupported(_) => StatusCode::UNPROCESSABLE_ENTITY,
+                    Error::NoRoom(_) => StatusCode::INSUFFICIENT_STORAGE,
+                    Error::NotSupported(_) => StatusCode::NOT_IMPLEMENTED,
+                };
+                json(status, &error).into_response()
+            }
+        }
+    }
+}
+
+type Answer = Result<Response, Refusal>;
+
+fn json(status: StatusCode, value: &impl Serialize) -> Answer {
+    match serde_json::to_vec(value) {
+        Ok(body) => {
+            Ok((status, [(header::CONTENT_TYPE, "application/json")], body).into_response())
+        }
+        Err(error) => {
+            tracing::error!(%error, "an answer could not be written as JSON");
+            let text = "the answer could not be written as JSON";
+            Err(Refusal::Plain(StatusCode::INTERNAL_SERVER_ERROR, text))
+        }
+    }
+}
+
+/// An empty body stands for an empty object, so that `curl -X POST` is enough.
+fn body<T: DeserializeOwned>(bytes: &Bytes) -> Result<T, Error> {
+    let bytes: &[u8] = if bytes.is_empty() { b"{}" } else { bytes };
+    serde_json::from_slice(bytes).map_err(|e| Error::Invalid(format!("request body: {e}")))
+}
+
+/// An item named twice, in path and body, must be the same item.
+fn same<T: PartialEq>(path: T, body: T) -> Result<(), Error> {
+    if path == body {
+        Ok(())
+    } else {
+        Err(Error::Invalid(
+            "path and request body name different things".into(),
+        ))
+    }
+}
+
+async fn services(State(owner): State<Owner>) -> Answer {
+    owner.answer(Command::Services).await
+}
+
+async fn add_service(State(owner): State<Owner>, bytes: Bytes) -> Answer {
+    owner
+        .change(Change::AddService(body(&bytes)?), StatusCode::CREATED)
+        .await
+}
+
+async fn flush(State(owner): State<Owner>) -> Answer {
+    owner.change(Change::Flush, StatusCode::OK).await
+}
+
+async fn service(State(owner): State<Owner>, Path(service): Path<String>) -> Answer {
+    let key = text::parse_service(&service)?;
+    match owner.ask(|reply| Command::Service(key, reply)).await? {
+        Some(view) => json(StatusCode::OK, &view),
+        None => Err(Error::NoSuchService.into()),
+    }
+}
+
+async fn edit_service(
+    State(owner): State<Owner>,
+    Path(service): Path<String>,
+    bytes: Bytes,
+) -> Answer {
+    let spec: ServiceSpec = body(&bytes)?;
+    same(text::parse_service(&service)?, spec.key)?;
+    owner
+        .change(Change::EditService(spec), StatusCode::OK)
+        .await
+}
+
+async fn delete_service(State(owner): State<Owner>, Path(service): Path<String>) -> Answer {
+    let key = text::parse_service(&service)?;
+    owner
+        .change(Change::DeleteService(key), StatusCode::OK)
+        .await
+}
+
+async fn add_server(
+    State(owner): State<Owner>,
+    Path(service): Path<String>,
+    bytes: Bytes,
+) -> Answer {
+    let service = text::parse_service(&service)?;
+    let change = Change::AddServer {
+        service,
+        server: body(&bytes)?,
+    };
+    owner.change(change, StatusCode::CREATED).await
+}
+
+async fn edit_server(
+    State(owner): State<Owner>,
+    Path((service, server)): Path<(String, String)>,
+    bytes: Bytes,
+) -> Answer {
+    let service = text::parse_service(&service)?;
+    let spec: ServerSpec = body(&bytes)?;
+    same(text::parse_server(&server)?, spec.key)?;
+    owner
+        .change(
+            Change::EditServer {
+                service,
+                server: spec,
+            },
+            StatusCode::OK,
+        )
+        .await
+}
+
+async fn delete_server(
+    State(owner): State<Owner>,
+    Path((service, server)): Path<(String, String)>,
+) -> Answer {
+    let service = text::parse_service(&service)?;
+    let server = text::parse_server(&server)?;
+    owner
+        .change(Change::DeleteServer { service, server }, StatusCode::OK)
+        .await
+}
+
+async fn batch(State(owner): State<Owner>, bytes: Bytes) -> Answer {
+    let changes: Vec<Change> = body(&bytes)?;
+    let results = owner.ask(|reply| Command::Apply(changes, reply)).await?;
+    let refusals: Vec<Option<Error>> = results.into_iter().map(Result::err).collect();
+    json(StatusCode::OK, &refusals)
+}
+
+async fn zero(State(owner): State<Owner>, bytes: Bytes) -> Answer {
+    let ZeroRequest { service } = body(&bytes)?;
+    owner.change(Change::Zero { service }, StatusCode::OK).await
+}
+
+async fn timeouts(State(owner): State<Owner>) -> Answer {
+    owner.answer(Command::Timeouts).await
+}
+
+async fn set_timeouts(State(owner): State<Owner>, bytes: Bytes) -> Answer {
+    owner
+        .change(Change::SetTimeouts(body(&bytes)?), StatusCode::OK)
+        .await
+}
+
+async fn connections(State(owner): State<Owner>) -> Answer {
+    owner.answer(Command::Connections).await
+}
+
+async fn table(State(owner): State<Owner>) -> Answer {
+    let connection_slots = owner.ask(Command::ConnectionSlots).await?;
+    json(StatusCode::OK, &TableAnswer { connection_slots })
+}
+
+async fn totals(State(owner): State<Owner>) -> Answer {
+    owner.answer(Command::Totals).await
+}
+
+#[derive(Deserialize)]
+struct DropsQuery {
+    #[serde(default)]
+    all: bool,
+}
+
+async fn drops(State(owner): State<Owner>, Query(query): Query<DropsQuery>) -> Answer {
+    owner
+        .answer(|reply| Command::Drops {
+            all: query.all,
+            reply,
+        })
+        .await
+}
+
+async fn status(State(owner): State<Owner>) -> Answer {
+    owner.answer(Command::Status).await
+}
+
+async fn stop(State(owner): State<Owner>, bytes: Bytes) -> Answer {
+    let StopRequest { keep_forwarding } = body(&bytes)?;
+    owner
+        .answer(|reply| Command::Stop {
+            keep_forwarding,
+            reply,
+        })
+        .await
+}

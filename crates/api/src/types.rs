@@ -1,0 +1,167 @@
+use std::net::IpAddr;
+
+use pointsman_model::{Counters, Rates, ServerKey, ServerSpec, ServiceKey, ServiceSpec, Timeouts};
+use serde::{Deserialize, Serialize};
+
+/// One change to what the director does.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Change {
+    /// `ipvsadm -A`.
+    AddService(ServiceSpec),
+    /// `ipvsadm -E`: a full replacement, what is omitted returns to its default.
+    EditService(ServiceSpec),
+    /// `ipvsadm -D`.
+    DeleteService(ServiceKey),
+    /// `ipvsadm -C`.
+    Flush,
+    /// `ipvsadm -a`.
+    AddServer {
+        /// The service it joins.
+        service: ServiceKey,
+        /// The server.
+        server: ServerSpec,
+    },
+    /// `ipvsadm -e`: a full replacement.
+    EditServer {
+        /// The service it belongs to.
+        service: ServiceKey,
+        /// The server.
+        server: ServerSpec,
+    },
+    /// `ipvsadm -d`.
+    DeleteServer {
+        /// The service it belongs to.
+        service: ServiceKey,
+        /// The server.
+        server: ServerKey,
+    },
+    /// `ipvsadm --set`: 0 keeps the present value.
+    SetTimeouts(Timeouts),
+    /// `ipvsadm -Z`: one service with its servers, or everything.
+    Zero {
+        /// `None` for everything.
+        service: Option<ServiceKey>,
+    },
+}
+
+/// Totals of the whole namespace.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Totals {
+    /// Totals since the director first started or was zeroed.
+    pub counters: Counters,
+    /// Smoothed rates.
+    pub rates: Rates,
+}
+
+/// Packets dropped for one reason.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DropCount {
+    /// Stable name (`no-destination`).
+    pub name: String,
+    /// What it means, as a sentence.
+    pub meaning: String,
+    /// Packets.
+    pub packets: u64,
+}
+
+/// Where a program runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Hook {
+    /// XDP in the driver.
+    XdpNative,
+    /// XDP on the kernel's generic path.
+    XdpGeneric,
+    /// tcx (6.6 and newer).
+    Tcx,
+    /// A clsact filter (before 6.6).
+    Clsact,
+}
+
+impl Hook {
+    /// The words a table shows.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::XdpNative => "xdp (native)",
+            Self::XdpGeneric => "xdp (generic)",
+            Self::Tcx => "tcx",
+            Self::Clsact => "tc (clsact)",
+        }
+    }
+}
+
+/// One interface of the namespace.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InterfaceStatus {
+    /// Interface index.
+    pub index: u32,
+    /// Name.
+    pub name: String,
+    /// Where the program runs; `None` when it does not run on this interface.
+    pub hook: Option<Hook>,
+    /// Why there, or why not, as a sentence.
+    pub reason: String,
+}
+
+/// Sizes of the tables and what they hold.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TableStatus {
+    /// Virtual services.
+    pub services: u32,
+    /// Real servers over all services.
+    pub servers: u32,
+    /// Live connections at the last sweep.
+    pub connections: u32,
+    /// Slots of the connection table; a connection takes one per direction that the director sees.
+    pub connection_slots: u32,
+}
+
+/// How packets reach a real server.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NextHopStatus {
+    /// RIP.
+    pub server: IpAddr,
+    /// Router on the way; `None` when the server is on a connected network.
+    pub gateway: Option<IpAddr>,
+    /// Interface towards it.
+    pub interface: Option<String>,
+    /// Source address the route prefers.
+    pub source: Option<IpAddr>,
+    /// State of the neighbour entry, in `ip neigh`'s words.
+    pub neighbour: Option<String>,
+    /// What keeps packets from it, as a sentence; `None` when all is well.
+    pub problem: Option<String>,
+}
+
+/// What `director status` shows.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    /// Version of the running director.
+    pub version: String,
+    /// Its process.
+    pub pid: u32,
+    /// Cookie of its network namespace.
+    pub netns_cookie: u64,
+    /// Seconds since it started.
+    pub uptime_secs: u64,
+    /// True when it took over tables that an earlier director left in the kernel.
+    pub adopted: bool,
+    /// Tables.
+    pub tables: TableStatus,
+    /// Interfaces, by index.
+    pub interfaces: Vec<InterfaceStatus>,
+    /// Next hops of real servers, by address.
+    pub next_hops: Vec<NextHopStatus>,
+    /// Reasons of lost packets that occurred.
+    pub drops: Vec<DropCount>,
+}
+
+/// How a stop went.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StopReport {
+    /// True when programs, links and maps stay and keep forwarding.
+    pub kept_forwarding: bool,
+    /// What could not be put back, one sentence each.
+    pub problems: Vec<String>,
+}
