@@ -1,1 +1,42 @@
-fn main() {}
+//! Developer commands, run as `cargo xtask COMMAND`.
+//!
+//! Each command first installs what it needs and this machine lacks, and says so. Nothing here is
+//! part of the product: the workspace builds and installs with plain cargo once `setup` has run.
+
+mod cargo;
+mod deb;
+mod demo;
+mod kernels;
+mod setup;
+mod sh;
+mod test;
+mod vm;
+
+use clap::{Parser, Subcommand};
+
+/// Developer commands of Pointsman.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Setup(setup::Args),
+    Demo(demo::Args),
+    Test(test::Args),
+    Kernels(kernels::Args),
+    Vm(vm::command::Args),
+}
+
+fn main() -> anyhow::Result<()> {
+    match Cli::parse().command {
+        Command::Setup(args) => setup::main(&args),
+        Command::Demo(args) => demo::main(&args),
+        Command::Test(args) => test::main(&args),
+        Command::Kernels(args) => kernels::main(&args),
+        Command::Vm(args) => vm::command::main(&args),
+    }
+}

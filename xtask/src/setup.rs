@@ -1,0 +1,192 @@
+//! Installs what building, testing and booting kernels need and this machine lacks.
+//!
+//! Looks first and acts only where something is missing, so that every other command can call it.
+//! Whatever it does, it says in one line. bpf-linker goes into `target/tools`, nothing of ours
+//! leaves the repository; Debian packages are installed by name and only as root.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, bail};
+use clap::ValueEnum;
+
+use crate::cargo::cargo_outside_workspace;
+use crate::{deb, sh};
+
+/// The version of bpf-linker that links the eBPF crate.
+const BPF_LINKER: &str = "0.10.3";
+
+/// Install what is missing on this machine.
+#[derive(clap::Args)]
+pub struct Args {
+    /// For which job; each includes those before it, save `kernels`, which needs only `build`.
+    #[arg(value_enum, default_value = "test")]
+    purpose: Purpose,
+}
+
+/// What the machine shall be able to do.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Purpose {
+    /// Build the workspace and the eBPF crate.
+    Build,
+    /// Run the labs.
+    Demo,
+    /// Run every check and test.
+    Test,
+    /// Boot other kernels in virtual machines.
+    Kernels,
+}
+
+/// A program that a job calls, and the Debian package that brings it.
+struct Program {
+    name: &'static str,
+    package: &'static str,
+}
+
+const LAB: &[Program] = &[
+    Program {
+        name: "ip",
+        package: "iproute2",
+    },
+    Program {
+        name: "ethtool",
+        package: "ethtool",
+    },
+    Program {
+        name: "curl",
+        package: "curl",
+    },
+];
+
+const TEST: &[Program] = &[Program {
+    name: "wrk",
+    package: "wrk",
+}];
+
+const KERNELS: &[Program] = &[
+    Program {
+        name: "qemu-system-x86_64",
+        package: "qemu-system-x86",
+    },
+    Program {
+        name: "depmod",
+        package: "kmod",
+    },
+    Program {
+        name: "xz",
+        package: "xz-utils",
+    },
+    Program {
+        name: "setpriv",
+        package: "util-linux",
+    },
+];
+
+impl Purpose {
+    fn programs(self) -> impl Iterator<Item = &'static Program> {
+        let sets: &[&[Program]] = match self {
+            Purpose::Build => &[],
+            Purpose::Demo => &[LAB],
+            Purpose::Test => &[LAB, TEST],
+            Purpose::Kernels => &[LAB, KERNELS],
+        };
+        sets.iter().copied().flatten()
+    }
+}
+
+/// `cargo xtask setup`.
+pub fn main(args: &Args) -> Result<()> {
+    ensure(args.purpose)?;
+    println!("setup: everything needed is there");
+    Ok(())
+}
+
+/// Makes this machine able to do `purpose`, or says why it cannot.
+pub fn ensure(purpose: Purpose) -> Result<()> {
+    rust_components()?;
+    bpf_linker()?;
+    let missing: Vec<_> = purpose
+        .programs()
+        .filter(|p| sh::find(p.name).is_none())
+        .collect();
+    if !missing.is_empty() {
+        let packages: Vec<_> = missing.iter().map(|program| program.package).collect();
+        deb::install(&packages)?;
+    }
+    Ok(())
+}
+
+/// Installs the missing ones of the components that `rust-toolchain.toml` names.
+fn rust_components() -> Result<()> {
+    let sysroot =
+        PathBuf::from(sh::read(sh::command("rustc").args(["--print", "sysroot"]))?.trim());
+    let components = [
+        ("rust-src", "lib/rustlib/src/rust/library/core/Cargo.toml"),
+        ("rustfmt", "bin/rustfmt"),
+        ("clippy", "bin/clippy-driver"),
+    ];
+    let missing: Vec<_> = components
+        .iter()
+        .filter(|(_, file)| !sysroot.join(file).exists())
+        .map(|(component, _)| *component)
+        .collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let names = missing.join(" ");
+    println!("setup: installing the Rust components {names}");
+    // Explicitly, since RUSTUP_AUTO_INSTALL=0 stops rustup from doing it by itself.
+    sh::run(
+        sh::command("rustup")
+            .args(["component", "add"])
+            .args(&missing),
+    )
+    .with_context(|| {
+        format!(
+            "the Rust in {} lacks {names}, and rustup did not add them",
+            sysroot.display()
+        )
+    })
+}
+
+/// Installs bpf-linker into `target/tools`, unless it or the one in `PATH` has our version.
+fn bpf_linker() -> Result<()> {
+    let tools = sh::root().join("target/tools");
+    let ours = tools.join("bin/bpf-linker");
+    let wanted = format!("bpf-linker {BPF_LINKER}");
+    // Asked from within the repository: bpf-linker loads the LLVM of the toolchain chosen there.
+    if [Some(ours), sh::find("bpf-linker")]
+        .into_iter()
+        .flatten()
+        .any(|linker| {
+            sh::read(sh::command(linker).arg("--version"))
+                .is_ok_and(|version| version.trim() == wanted)
+        })
+    {
+        return Ok(());
+    }
+    println!("setup: building bpf-linker {BPF_LINKER} into target/tools (about 90 s, once)");
+    sh::run(
+        cargo_outside_workspace()
+            .args([
+                "install",
+                "bpf-linker",
+                "--locked",
+                "--force",
+                "--version",
+                BPF_LINKER,
+            ])
+            .arg("--root")
+            .arg(tools),
+    )
+    .context("cannot install bpf-linker")
+}
+
+/// Fails with `why` unless this process is root.
+pub fn require_root(why: &str) -> Result<()> {
+    if !sh::is_root() {
+        bail!(
+            "{why} needs root: run the same command as root (`sudo -E env PATH=$PATH cargo xtask …`)"
+        );
+    }
+    Ok(())
+}
