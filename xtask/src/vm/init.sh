@@ -4,7 +4,7 @@ bb=/bin/busybox
 $bb mount -t proc proc /proc
 $bb mount -t sysfs sysfs /sys
 $bb mount -t devtmpfs devtmpfs /dev
-. /settings # modules, tmpfs_on_tmp
+. /settings # modules, out, tmpfs_on_tmp
 
 for module in /modules/*.ko; do $bb insmod "$module"; done
 
@@ -12,7 +12,7 @@ for module in /modules/*.ko; do $bb insmod "$module"; done
 # which suits files that nobody should be changing, not the ones the host is waiting for.
 shared() {
     $bb mkdir -p "$2"
-    $bb mount -t 9p -o "trans=virtio,version=9p2000.L,msize=524288,$3" "$1" "$2"
+    $bb mount -t 9p -o "trans=virtio,version=9p2000.L,msize=512000,$3" "$1" "$2"
 }
 
 $bb mkdir /mnt/layers /mnt/root
@@ -30,7 +30,7 @@ $bb mkdir -p dev/pts dev/shm
 $bb mount -t devpts devpts dev/pts
 $bb mount -t tmpfs tmpfs dev/shm
 $bb mount -t tmpfs tmpfs run
-[ "$tmpfs_on_tmp" = no ] || $bb mount -t tmpfs tmpfs tmp
+[ $tmpfs_on_tmp = no ] || $bb mount -t tmpfs tmpfs tmp
 $bb mount -t bpf bpf sys/fs/bpf
 $bb mount -t cgroup2 cgroup2 sys/fs/cgroup
 $bb mount -t tracefs tracefs sys/kernel/tracing
@@ -41,6 +41,6 @@ $bb mkdir -p "lib/modules/$release"
 $bb mount -o bind "/mnt/host$modules" "lib/modules/$release"
 
 shared exchange run/guest rw,cache=none
-shared out out rw,cache=none 2>/dev/null
+[ $out = no ] || shared out out rw,cache=none
 $bb cp /guest run/guest.sh
 exec $bb switch_root . /bin/bash /run/guest.sh

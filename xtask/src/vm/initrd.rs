@@ -19,8 +19,8 @@ const INIT: &str = include_str!("init.sh");
 /// Runs the command there.
 const GUEST: &str = include_str!("guest.sh");
 
-/// Writes the initial file system for `image` into `file`.
-pub fn write(image: &Image, file: &Path) -> Result<()> {
+/// Writes the initial file system for `image` into `file`; `out` is whether the host shares `/out`.
+pub fn write(image: &Image, out: bool, file: &Path) -> Result<()> {
     let mut archive = Cpio(Vec::new());
     for directory in ["bin", "dev", "lib", "mnt", "modules", "proc", "sys"] {
         archive.entry(directory, Cpio::DIRECTORY, &[])?;
@@ -35,15 +35,18 @@ pub fn write(image: &Image, file: &Path) -> Result<()> {
         let module = read_module(&image.modules.join(path))?;
         archive.entry(&format!("modules/{number:03}.ko"), Cpio::FILE, &module)?;
     }
-    let root = sh::root();
-    // A tmpfs on the guest's /tmp would hide a repository that lies there.
-    let tmpfs_on_tmp = if root.starts_with("/tmp") {
-        "no"
-    } else {
-        "yes"
-    };
-    let modules = super::quoted(&image.modules.display().to_string());
-    let settings = format!("modules={modules}\ntmpfs_on_tmp={tmpfs_on_tmp}\n");
+    let answer = |yes| if yes { "yes" } else { "no" };
+    let settings = [
+        format!(
+            "modules={}",
+            super::quoted(&image.modules.display().to_string())
+        ),
+        format!("out={}", answer(out)),
+        // A tmpfs on the guest's /tmp would hide a repository that lies there.
+        format!("tmpfs_on_tmp={}", answer(!sh::root().starts_with("/tmp"))),
+        String::new(),
+    ]
+    .join("\n");
     archive.entry("settings", Cpio::FILE, settings.as_bytes())?;
     archive.end()?;
     fs::write(file, archive.0)?;

@@ -14,6 +14,7 @@ use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -85,7 +86,7 @@ pub fn run(kernel: Kernel, command: &[String], options: &Options) -> Result<Outp
     let image = kernel.image()?;
     let work = Work::new(kernel)?;
     let initrd = work.0.join("initrd");
-    initrd::write(&image, &initrd)?;
+    initrd::write(&image, options.out.is_some(), &initrd)?;
     fs::write(work.exchange().join("command"), script(command, options))?;
 
     let mut qemu = sh::command("setpriv");
@@ -246,8 +247,20 @@ struct Work(PathBuf);
 
 impl Work {
     fn new(kernel: Kernel) -> Result<Self> {
-        let name = format!("guest-{kernel}-{}", std::process::id());
-        let work = Work(kernel::directory().join(name));
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let directory = kernel::directory().join("guests");
+        fs::create_dir_all(&directory)?;
+        for entry in fs::read_dir(&directory)? {
+            // Left by one of us that was killed.
+            let entry = entry?;
+            let name = entry.file_name().to_string_lossy().into_owned();
+            let owner = name.split('-').next().unwrap_or_default();
+            if !Path::new("/proc").join(owner).exists() {
+                fs::remove_dir_all(entry.path())?;
+            }
+        }
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        let work = Work(directory.join(format!("{}-{kernel}-{count}", std::process::id())));
         fs::create_dir_all(work.exchange())?;
         Ok(work)
     }
@@ -270,7 +283,7 @@ impl Work {
         let read = |path| fs::read(path).map(|b| String::from_utf8_lossy(&b).trim().to_owned());
         let console = read(self.console()).unwrap_or_default();
         let lines: Vec<_> = console.lines().collect();
-        let last = lines[lines.len().saturating_sub(25)..].join("\n");
+        let last = lines[lines.len().saturating_sub(40)..].join("\n");
         let qemu = read(self.qemu_stderr()).unwrap_or_default();
         format!("its console ends:\n{last}\nqemu said: {qemu}")
     }
