@@ -29,7 +29,7 @@ mod types;
 pub use client::{Client, Error};
 pub use location::{Location, LocationError};
 pub use server::{Command, Reply, serve};
+pub use pointsman_model::Change;
 pub use types::{
-    Change, DropCount, Hook, InterfaceStatus, NextHopStatus, Status, StopReport, TableStatus,
-    Totals,
+    DropCount, Hook, InterfaceStatus, NextHopStatus, Status, StopReport, TableStatus, Totals,
 };

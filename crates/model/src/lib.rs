@@ -5,6 +5,7 @@
 //! them. Rules that the kernel's IPVS enforces live in [`validate`], once, so that every front end
 //! refuses the same things with the same words. Nothing here knows a map, a socket or a clock.
 
+mod change;
 mod connection;
 mod counters;
 mod error;
@@ -14,6 +15,7 @@ mod service;
 mod timeouts;
 pub mod validate;
 
+pub use change::Change;
 pub use connection::{ConnectionState, ConnectionView};
 pub use counters::{Counters, RateEstimator, Rates};
 pub use error::Error;

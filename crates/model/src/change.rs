@@ -1,0 +1,45 @@
+use serde::{Deserialize, Serialize};
+
+use crate::{ServerKey, ServerSpec, ServiceKey, ServiceSpec, Timeouts};
+
+/// One change to what the director does.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Change {
+    /// `ipvsadm -A`.
+    AddService(ServiceSpec),
+    /// `ipvsadm -E`: a full replacement, what is omitted returns to its default.
+    EditService(ServiceSpec),
+    /// `ipvsadm -D`.
+    DeleteService(ServiceKey),
+    /// `ipvsadm -C`.
+    Flush,
+    /// `ipvsadm -a`.
+    AddServer {
+        /// The service it joins.
+        service: ServiceKey,
+        /// The server.
+        server: ServerSpec,
+    },
+    /// `ipvsadm -e`: a full replacement.
+    EditServer {
+        /// The service it belongs to.
+        service: ServiceKey,
+        /// The server.
+        server: ServerSpec,
+    },
+    /// `ipvsadm -d`.
+    DeleteServer {
+        /// The service it belongs to.
+        service: ServiceKey,
+        /// The server.
+        server: ServerKey,
+    },
+    /// `ipvsadm --set`: 0 keeps the present value.
+    SetTimeouts(Timeouts),
+    /// `ipvsadm -Z`: one service with its servers, or everything.
+    Zero {
+        /// `None` for everything.
+        service: Option<ServiceKey>,
+    },
+}
