@@ -165,17 +165,16 @@ fn bpf_linker() -> Result<()> {
         return Ok(());
     }
     println!("setup: building bpf-linker {BPF_LINKER} into target/tools (about 90 s, once)");
+    // In PATH for the installation, which otherwise ends in advice to put it there.
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let path = std::env::join_paths(
+        std::iter::once(tools.join("bin")).chain(std::env::split_paths(&path)),
+    )?;
+    let package = format!("bpf-linker@{BPF_LINKER}");
     sh::run(
         cargo_outside_workspace()
-            .args([
-                "install",
-                "bpf-linker",
-                "--locked",
-                "--force",
-                "--version",
-                BPF_LINKER,
-            ])
-            .arg("--root")
+            .env("PATH", path)
+            .args(["install", "--locked", "--force", &package, "--root"])
             .arg(tools),
     )
     .context("cannot install bpf-linker")
@@ -185,7 +184,8 @@ fn bpf_linker() -> Result<()> {
 pub fn require_root(why: &str) -> Result<()> {
     if !sh::is_root() {
         bail!(
-            "{why} needs root: run the same command as root (`sudo -E env PATH=$PATH cargo xtask …`)"
+            "{why} needs root: run this as root, \
+             for example `sudo env \"PATH=$PATH\" \"HOME=$HOME\" cargo xtask …`"
         );
     }
     Ok(())
