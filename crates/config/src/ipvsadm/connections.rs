@@ -1,0 +1,48 @@
+use std::io::{self, Write};
+use std::net::SocketAddr;
+
+use pointsman_model::ConnectionView;
+
+use super::names::{Names, endpoint};
+
+/// Prints the connection table as `ipvsadm -L -c` does, in the order given. With `engines`, the
+/// title has the columns of persistence engines.
+///
+/// # Errors
+/// Of the writer.
+pub fn print_connections(
+    out: &mut dyn Write,
+    names: &dyn Names,
+    connections: &[ConnectionView],
+    engines: bool,
+) -> io::Result<()> {
+    writeln!(out, "IPVS connection entries")?;
+    let engines = if engines {
+        "        pe name          pe_data"
+    } else {
+        ""
+    };
+    writeln!(
+        out,
+        "pro expire state       source             virtual            destination{engines}"
+    )?;
+    for connection in connections {
+        let name =
+            |addr: SocketAddr| endpoint(names, addr.ip(), addr.port(), Some(connection.protocol));
+        let expires = format!(
+            "{:02}:{:02}",
+            connection.expires_secs / 60,
+            connection.expires_secs % 60
+        );
+        writeln!(
+            out,
+            "{:<3} {expires:<6} {:<11} {:<18} {:<18} {}",
+            connection.protocol.name(),
+            connection.state.name(),
+            name(connection.client),
+            name(connection.virtual_addr),
+            name(connection.destination),
+        )?;
+    }
+    Ok(())
+}
