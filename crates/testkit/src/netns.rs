@@ -312,10 +312,19 @@ pub fn remove_stale() {
             .next()
             .and_then(|pid| pid.parse().ok());
         let Some(owner) = owner else { continue };
-        if kill(Pid::from_raw(owner), None) == Err(nix::errno::Errno::ESRCH) {
+        if !is_alive(owner) {
             drop(Netns::adopt(&name, "stale"));
         }
     }
+}
+
+/// A zombie, which some containers never reap, is not alive.
+fn is_alive(pid: u32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let state = stat
+        .rsplit_once(") ")
+        .and_then(|(_, rest)| rest.chars().next());
+    state.is_some_and(|state| state != 'Z')
 }
 
 /// The namespaces of the network that `Names::kept(lab)` named, to be dropped or looked at.

@@ -1,8 +1,10 @@
 //! A client like curl: one connection a request, in the calling thread's namespace.
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, SocketAddrV4, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpStream};
 use std::time::Duration;
+
+use socket2::{Domain, Socket, Type};
 
 use crate::{Error, blob};
 
@@ -33,7 +35,25 @@ pub fn get(server: SocketAddrV4, path: &str) -> Result<Reply, Error> {
 /// # Errors
 /// As [`get`].
 pub fn get_with(server: SocketAddrV4, path: &str, patience: Duration) -> Result<Reply, Error> {
-    let mut stream = connect(server, patience)?;
+    fetch(connect(server, patience)?, server, path)
+}
+
+/// [`get`] from one of the host's addresses instead of the one the kernel would choose.
+///
+/// # Errors
+/// As [`get`], and when `source` is not an address of this host.
+pub fn get_from(source: Ipv4Addr, server: SocketAddrV4, path: &str) -> Result<Reply, Error> {
+    let open = || {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+        socket.bind(&SocketAddrV4::new(source, 0).into())?;
+        socket.connect_timeout(&server.into(), PATIENCE)?;
+        std::io::Result::Ok(TcpStream::from(socket))
+    };
+    let stream = open().map_err(Error::os(format!("connecting from {source} to {server}")))?;
+    fetch(prepared(stream, PATIENCE)?, server, path)
+}
+
+fn fetch(mut stream: TcpStream, server: SocketAddrV4, path: &str) -> Result<Reply, Error> {
     let local = stream.local_addr().map_err(Error::os("own address"))?;
     request(
         &mut stream,
@@ -111,6 +131,10 @@ pub fn upload(server: SocketAddrV4, length: u64) -> Result<(u64, u64), Error> {
 fn connect(server: SocketAddrV4, patience: Duration) -> Result<TcpStream, Error> {
     let stream = TcpStream::connect_timeout(&server.into(), patience)
         .map_err(Error::os(format!("connecting to {server}")))?;
+    prepared(stream, patience)
+}
+
+fn prepared(stream: TcpStream, patience: Duration) -> Result<TcpStream, Error> {
     let prepare = || {
         stream.set_read_timeout(Some(patience))?;
         stream.set_write_timeout(Some(patience))?;
@@ -171,8 +195,6 @@ fn open_answer(stream: TcpStream) -> Result<(BufReader<TcpStream>, Option<u64>),
 
 #[cfg(test)]
 mod tests {
-    use std::net::Ipv4Addr;
-
     use super::*;
     use crate::http::PageServer;
     use crate::{Names, Netns};

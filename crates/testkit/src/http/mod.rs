@@ -3,7 +3,7 @@
 mod client;
 mod server;
 
-pub use client::{Reply, download, get, get_with, upload};
+pub use client::{Reply, download, get, get_from, get_with, upload};
 pub use server::{PageServer, serve};
 
 /// The page a server named `name` at `addr` shows: `rs1 - 192.168.0.10`.

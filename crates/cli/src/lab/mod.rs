@@ -1,0 +1,189 @@
+//! `pointsman lab`: a director with its clients and servers on this machine, as a lesson.
+//!
+//! A lab builds its network from namespaces, runs the commands an operator would type, shows what
+//! they print, says why, and checks each claim it makes. Nothing is left behind, also after
+//! Ctrl-C, unless `--keep` asks for it.
+
+mod dr;
+mod lesson;
+mod nat;
+mod report;
+mod signals;
+mod tun;
+
+use std::net::Ipv4Addr;
+use std::process::ExitCode;
+
+use clap::{Args, Subcommand, ValueEnum};
+use pointsman_testkit::{self as testkit, Error, Method, Names, Plan, Topology, http};
+
+use lesson::{Lesson, Stop};
+use report::Report;
+
+/// Which lab, and how.
+#[derive(Args, Debug)]
+pub struct LabArgs {
+    #[command(subcommand)]
+    lab: Lab,
+}
+
+#[derive(Subcommand, Debug)]
+enum Lab {
+    /// NAT: the director rewrites addresses and is the servers' gateway
+    Nat(Options),
+    /// Direct routing: servers answer clients themselves, on the director's own segment
+    Dr(Options),
+    /// Tunnelling: servers in another network, packets travel inside IPIP
+    Tun(Options),
+    /// Remove what `--keep` left standing
+    Remove {
+        /// Only this lab
+        lab: Option<LabName>,
+    },
+    /// A page server of a lab
+    #[command(hide = true)]
+    Serve {
+        name: String,
+        addr: Ipv4Addr,
+        port: u16,
+    },
+}
+
+#[derive(Args, Clone, Debug)]
+struct Options {
+    /// Leave it standing to play with, and print how to enter and remove it
+    #[arg(long)]
+    keep: bool,
+    /// Print steps and results as JSON instead of a lesson
+    #[arg(long)]
+    json: bool,
+    /// Where the director's programs run
+    #[arg(long, value_enum, default_value_t = HookWord::Auto)]
+    hook: HookWord,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum HookWord {
+    Auto,
+    Xdp,
+    Tc,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum LabName {
+    Nat,
+    Dr,
+    Tun,
+}
+
+impl LabName {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Nat => "nat",
+            Self::Dr => "dr",
+            Self::Tun => "tun",
+        }
+    }
+
+    fn method(self) -> Method {
+        match self {
+            Self::Nat => Method::Nat,
+            Self::Dr => Method::DirectRouting,
+            Self::Tun => Method::Tunnel,
+        }
+    }
+
+    fn title(self) -> &'static str {
+        match self {
+            Self::Nat => "Load balancing by network address translation",
+            Self::Dr => "Load balancing by direct routing",
+            Self::Tun => "Load balancing by tunnelling",
+        }
+    }
+}
+
+/// Runs the lab and tells by its status whether everything it claimed was so.
+pub fn run(args: &LabArgs) -> ExitCode {
+    match &args.lab {
+        Lab::Nat(options) => teach(LabName::Nat, options),
+        Lab::Dr(options) => teach(LabName::Dr, options),
+        Lab::Tun(options) => teach(LabName::Tun, options),
+        Lab::Remove { lab } => remove(*lab),
+        Lab::Serve { name, addr, port } => match http::serve(name, *addr, *port) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                eprintln!("pointsman lab serve: port {port}: {error}");
+                ExitCode::FAILURE
+            }
+        },
+    }
+}
+
+fn teach(lab: LabName, options: &Options) -> ExitCode {
+    signals::watch();
+    let mut lesson = Lesson::new(
+        Report::new(lab.word(), lab.title(), options.json),
+        options.hook,
+    );
+    let ended = take_place(lab, options, &mut lesson);
+    if let Err(stop) = &ended {
+        lesson.stopped(stop);
+    }
+    let fine = lesson.finish();
+    match ended {
+        Err(Stop::Interrupted) => ExitCode::from(130),
+        _ if fine => ExitCode::SUCCESS,
+        _ => ExitCode::FAILURE,
+    }
+}
+
+fn take_place(lab: LabName, options: &Options, lesson: &mut Lesson) -> Result<(), Stop> {
+    let names = if options.keep {
+        Names::kept(lab.word())
+    } else {
+        Names::transient()
+    };
+    let plan = Plan {
+        names,
+        method: lab.method(),
+        native_xdp: options.hook == HookWord::Xdp,
+        ready: false,
+    };
+    let mut net = Topology::build(&plan).map_err(|error| match error {
+        Error::Exists { name } => Stop::Standing {
+            name,
+            lab: lab.word(),
+        },
+        error => Stop::Failed(error),
+    })?;
+    let taught = match lab {
+        LabName::Nat => nat::teach(lesson, &net),
+        LabName::Dr => dr::teach(lesson, &net),
+        LabName::Tun => tun::teach(lesson, &net),
+    };
+    if matches!(taught, Err(Stop::Interrupted)) {
+        return taught;
+    }
+    if options.keep {
+        lesson.stays(lab.word(), &net);
+        net.keep();
+        return taught;
+    }
+    taught?;
+    lesson.tidy_up(&net)
+}
+
+fn remove(lab: Option<LabName>) -> ExitCode {
+    let labs = lab.map_or(vec![LabName::Nat, LabName::Dr, LabName::Tun], |lab| {
+        vec![lab]
+    });
+    let mut removed = 0;
+    for netns in labs.iter().flat_map(|lab| testkit::kept(lab.word())) {
+        println!("removing {}", netns.name());
+        removed += 1;
+    }
+    if removed == 0 {
+        println!("no lab is standing");
+    }
+    ExitCode::SUCCESS
+}
