@@ -47,7 +47,7 @@ impl PageServer {
         })
     }
 
-    /// Requests answered so far.
+    /// Requests received so far.
     pub fn served(&self) -> u64 {
         self.served.load(Ordering::Relaxed)
     }
@@ -91,19 +91,19 @@ fn accept(listener: &TcpListener, page: &str, served: &Arc<AtomicU64>) {
         };
         let (page, served) = (Arc::clone(&page), Arc::clone(served));
         thread::spawn(move || {
-            if answer(stream, &page).is_ok() {
-                served.fetch_add(1, Ordering::Relaxed);
-            }
+            let _ = answer(stream, &page, &served);
         });
     }
 }
 
-fn answer(stream: TcpStream, page: &str) -> io::Result<()> {
+fn answer(stream: TcpStream, page: &str, served: &AtomicU64) -> io::Result<()> {
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))?;
     stream.set_nodelay(true)?;
     let mut reader = BufReader::new(stream.try_clone()?);
     let (method, path, length) = read_head(&mut reader)?;
+    // Counted before the answer: who has it may look at the counter at once.
+    served.fetch_add(1, Ordering::Relaxed);
     let mut stream = stream;
     if method == "POST" {
         let mut sum = blob::Sum::default();
