@@ -1,0 +1,292 @@
+//! A stage with everything running, and the scenarios every forwarding method must master.
+
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, SocketAddrV4};
+use std::process::Command;
+use std::time::Duration;
+
+use pointsman_testkit::load::Load;
+use pointsman_testkit::udp::EchoClient;
+use pointsman_testkit::{
+    Director, EchoServer, Hook, Method, Netns, PageServer, Plan, Server, Topology, blob, http,
+};
+
+/// The program under test.
+pub const PROGRAM: &str = env!("CARGO_BIN_EXE_pointsman");
+/// Port of virtual services.
+pub const PORT: u16 = 80;
+/// Port of the UDP echo.
+pub const ECHO: u16 = 5000;
+
+const MIB: u64 = 1 << 20;
+
+/// A network whose servers serve and whose director runs, without any service.
+pub struct Stage {
+    /// Page servers of `net.servers`; before `net`, so that they end first.
+    pub pages: Vec<PageServer>,
+    /// The network.
+    pub net: Topology,
+    method: Method,
+}
+
+impl Stage {
+    /// Sets it up; the director's programs must run where `hook` says.
+    pub fn new(method: Method, hook: Hook) -> Self {
+        let net = Topology::build(&Plan::test(method, hook == Hook::Xdp)).unwrap();
+        let pages = net.serve(PORT).unwrap();
+        let stage = Self { pages, net, method };
+        if method == Method::Tunnel {
+            for server in &stage.net.servers {
+                stage.pointsman(
+                    &server.netns,
+                    &format!("realserver up --mode tun --vip {}", stage.net.vip),
+                );
+            }
+        }
+        let director = Director::start(PROGRAM, &stage.net.director, hook).unwrap();
+        let status = director.status().unwrap();
+        let interfaces = status["interfaces"].as_array().unwrap();
+        let eth0 = interfaces
+            .iter()
+            .find(|interface| interface["name"] == "eth0")
+            .unwrap();
+        assert_eq!(eth0["hook"], hook.in_status(), "{}", eth0["reason"]);
+        stage
+    }
+
+    /// The director.
+    pub fn director(&self) -> Director<'_> {
+        Director::new(PROGRAM, &self.net.director)
+    }
+
+    /// Runs the program in a namespace.
+    pub fn pointsman(&self, netns: &Netns, line: &str) -> String {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        Director::new(PROGRAM, netns).run(&words).unwrap()
+    }
+
+    /// Runs `ipvsadm` on the director.
+    #[track_caller]
+    pub fn ipvsadm(&self, line: &str) -> String {
+        self.director().ipvsadm(line).unwrap()
+    }
+
+    /// ipvsadm's letter of the forwarding method.
+    pub fn flag(&self) -> &'static str {
+        match self.method {
+            Method::Nat => "-m",
+            Method::DirectRouting => "-g",
+            Method::Tunnel => "-i",
+        }
+    }
+
+    /// VIP and port of the TCP service.
+    pub fn service(&self) -> SocketAddrV4 {
+        self.net.service(PORT)
+    }
+
+    /// A TCP service with every real server, weight 1.
+    #[track_caller]
+    pub fn balance(&self, scheduler: &str) {
+        let (service, flag) = (self.service(), self.flag());
+        self.ipvsadm(&format!("-A -t {service} -s {scheduler}"));
+        for server in &self.net.servers {
+            self.ipvsadm(&format!("-a -t {service} -r {}:{PORT} {flag}", server.addr));
+        }
+    }
+
+    /// The page of real server `n`, counted from 1.
+    pub fn page(&self, n: usize) -> String {
+        let Server { name, addr, .. } = &self.net.servers[n - 1];
+        http::page(name, *addr)
+    }
+
+    /// What the client sees in `count` requests, one after the other.
+    #[track_caller]
+    pub fn ask(&self, count: usize) -> Vec<String> {
+        let service = self.service();
+        self.net.client.run(|| {
+            let one = |n| match http::get(service, "/") {
+                Ok(reply) => reply.body,
+                Err(error) => panic!("request {} of {count}: {error}", n + 1),
+            };
+            (0..count).map(one).collect()
+        })
+    }
+
+    /// Number in column `index` of the line of `listing` whose second word is `name`.
+    #[track_caller]
+    pub fn column(listing: &str, name: &str, index: usize) -> u64 {
+        let words = listing
+            .lines()
+            .map(|line| line.split_whitespace().collect::<Vec<_>>());
+        let line = words.into_iter().find(|words| words.get(1) == Some(&name));
+        let word = line.and_then(|words| words.get(index).copied());
+        word.and_then(|word| word.parse().ok())
+            .unwrap_or_else(|| panic!("{name} in:\n{listing}"))
+    }
+}
+
+/// 500 requests go to the servers in turn, the newest first; server and director count the same.
+pub fn rr_spreads_exactly(stage: &Stage) {
+    stage.balance("rr");
+    let pages = stage.ask(500);
+    for (n, page) in pages.iter().enumerate() {
+        assert_eq!(
+            *page,
+            stage.page(if n % 2 == 0 { 2 } else { 1 }),
+            "request {n}"
+        );
+    }
+    for server in &stage.pages {
+        assert_eq!(server.served(), 250);
+    }
+    let stats = stage.ipvsadm("-Ln --stats");
+    assert_eq!(Stage::column(&stats, &stage.service().to_string(), 2), 500);
+    for server in &stage.net.servers {
+        assert_eq!(
+            Stage::column(&stats, &format!("{}:{PORT}", server.addr), 2),
+            250
+        );
+    }
+    let entries = stage.ipvsadm("-Lnc");
+    assert_eq!(
+        entries
+            .lines()
+            .filter(|line| line.starts_with("TCP"))
+            .count(),
+        500
+    );
+}
+
+/// 64 MiB down and up again arrive whole.
+pub fn big_transfers_arrive_whole(stage: &Stage) {
+    stage.balance("rr");
+    let service = stage.service();
+    let expected = (64 * MIB, blob::sum_of(64 * MIB));
+    let down = stage
+        .net
+        .client
+        .run(|| http::download(service, 64 * MIB))
+        .unwrap();
+    assert_eq!(down, expected, "download");
+    let up = stage
+        .net
+        .client
+        .run(|| http::upload(service, 64 * MIB))
+        .unwrap();
+    assert_eq!(up, expected, "upload");
+}
+
+/// 1,000 datagrams of ten clients come back, all of a client's from one server.
+pub fn datagrams_are_echoed(stage: &Stage) {
+    let service = stage.net.service(ECHO);
+    stage.ipvsadm(&format!("-A -u {service} -s rr"));
+    let mut echoes = Vec::new();
+    for server in &stage.net.servers {
+        let listen = if stage.method == Method::Nat {
+            server.addr
+        } else {
+            stage.net.vip
+        };
+        let echo = EchoServer::start(&server.netns, &server.name, server.addr, listen, ECHO);
+        echoes.push(echo.unwrap());
+        stage.ipvsadm(&format!(
+            "-a -u {service} -r {}:{ECHO} {}",
+            server.addr,
+            stage.flag()
+        ));
+    }
+    let mut clients_of = BTreeMap::<String, u32>::new();
+    stage.net.client.run(|| {
+        for client in 0..10 {
+            let socket = EchoClient::connect(service).unwrap();
+            let mut names = Vec::new();
+            for n in 0..100 {
+                let text = format!("{client}.{n} {}", "x".repeat(n * 14));
+                let (name, echo) = socket.ask(&text).unwrap();
+                assert_eq!(echo, text);
+                names.push(name);
+            }
+            names.dedup();
+            assert_eq!(names.len(), 1, "client {client} was sent around: {names:?}");
+            *clients_of.entry(names.remove(0)).or_default() += 1;
+        }
+    });
+    assert_eq!(clients_of.into_values().collect::<Vec<_>>(), [5, 5]);
+    for echo in &echoes {
+        assert_eq!(echo.served(), 500);
+    }
+}
+
+/// A client on the director itself reaches the VIP.
+///
+/// With direct routing and tunnelling the replies of servers reach the director from outside with
+/// one of its own addresses (the VIP) as source, which Linux accepts only where `accept_local` is
+/// set; and the client must ask from the DIP, for the VIP is the servers' own address, too.
+pub fn a_client_on_the_director_is_served(stage: &Stage) {
+    stage.balance("rr");
+    let service = stage.service();
+    let director = &stage.net.director;
+    let get = || {
+        if stage.method == Method::Nat {
+            http::get(service, "/")
+        } else {
+            http::get_from(Ipv4Addr::new(192, 168, 0, 200), service, "/")
+        }
+    };
+    if stage.method != Method::Nat {
+        director
+            .sysctl("net.ipv4.conf.eth0.accept_local", "1")
+            .unwrap();
+    }
+    director.run(|| {
+        for n in 0..20 {
+            let page = get()
+                .unwrap_or_else(|error| panic!("request {n}: {error}"))
+                .body;
+            assert_eq!(
+                page,
+                stage.page(if n % 2 == 0 { 2 } else { 1 }),
+                "request {n}"
+            );
+        }
+    });
+}
+
+/// Eight clients at once, 4,000 requests, and wrk where it is installed: no error.
+pub fn parallel_load_has_no_errors(stage: &Stage) {
+    stage.balance("rr");
+    let load = Load::start(
+        &stage.net.client,
+        stage.service(),
+        8,
+        Duration::from_millis(900),
+    );
+    load.wait_for(4000, Duration::from_secs(60)).unwrap();
+    let outcome = load.stop();
+    assert_eq!(outcome.failures, Vec::<String>::new());
+    let shares: Vec<u64> = outcome.pages.values().copied().collect();
+    assert_eq!(shares.len(), 2, "{:?}", outcome.pages);
+    assert!(
+        shares[0].abs_diff(shares[1]) <= 8,
+        "rr under load: {:?}",
+        outcome.pages
+    );
+    wrk(stage);
+}
+
+fn wrk(stage: &Stage) {
+    if Command::new("wrk").arg("--version").output().is_err() {
+        println!("wrk is not installed");
+        return;
+    }
+    let url = format!("http://{}/", stage.service());
+    let mut wrk = stage.net.client.command("wrk");
+    let output = wrk.args(["-t2", "-c16", "-d2s", &url]).output().unwrap();
+    let report = String::from_utf8_lossy(&output.stdout);
+    println!("{report}");
+    assert!(output.status.success(), "{report}");
+    assert!(!report.contains("Socket errors"), "{report}");
+    assert!(!report.contains("Non-2xx"), "{report}");
+}

@@ -1,0 +1,32 @@
+//! Real TCP and UDP through real attached programs, in namespaces: one module per forwarding
+//! method, each scenario on TC and on native XDP, and what a director must survive.
+//!
+//! Needs root, `ip`, `ethtool`; fails without.
+
+mod common;
+
+mod direct_routing;
+mod isolation;
+mod labs;
+mod local_node;
+mod nat;
+mod scale;
+mod survival;
+mod tunnel;
+
+/// Makes two tests of a function over [`pointsman_testkit::Hook`].
+macro_rules! on_both_hooks {
+    ($($name:ident),+ $(,)?) => {$(
+        mod $name {
+            #[test]
+            fn on_tc() {
+                super::$name(pointsman_testkit::Hook::Tc);
+            }
+            #[test]
+            fn on_native_xdp() {
+                super::$name(pointsman_testkit::Hook::Xdp);
+            }
+        }
+    )+};
+}
+use on_both_hooks;
