@@ -403,25 +403,42 @@ mod tests {
     #[test]
     fn a_tagged_frame_is_captured_with_its_tag() {
         use crate::frames::{BROADCAST, Ethernet, IPV4, View, udp};
-        let topology = Topology::build(&Plan::test(Method::Nat, false)).unwrap();
-        let capture = crate::Capture::start(&topology.director, "eth0").unwrap();
-        let source = topology.client.mac("eth0").unwrap();
-        let ethernet = Ethernet {
-            destination: BROADCAST,
-            source,
-            vlan: Some(7),
-        };
-        let packet = udp((CLIENT, 1), (topology.vip, 9), b"tagged");
-        crate::send_frame(&topology.client, "eth0", &ethernet.frame(IPV4, &packet)).unwrap();
-        let seen = capture
-            .wait_for("tagged frame", std::time::Duration::from_secs(3), |seen| {
-                View::of(&seen.frame).is_some_and(|view| view.vlan == Some(7))
-            })
-            .unwrap();
-        assert!(!seen.outgoing);
-        assert_eq!(
-            View::of(&seen.frame).unwrap().ip.unwrap().destination,
-            topology.vip
-        );
+        for native_xdp in [false, true] {
+            let topology = Topology::build(&Plan::test(Method::Nat, native_xdp)).unwrap();
+            let [rs1, rs2] = &topology.servers[..] else {
+                panic!("two servers")
+            };
+            // Through a bridge, and to the end of a cable whose other end runs XDP_PASS.
+            let captures = [&rs2.netns, &topology.director]
+                .map(|netns| {
+                    (
+                        netns,
+                        if netns.label() == "rs2" {
+                            "eth0"
+                        } else {
+                            "eth1"
+                        },
+                    )
+                })
+                .map(|(netns, interface)| crate::Capture::start(netns, interface).unwrap());
+            let source = rs1.netns.mac("eth0").unwrap();
+            let ethernet = Ethernet {
+                destination: BROADCAST,
+                source,
+                vlan: Some(7),
+            };
+            let packet = udp((rs1.addr, 1), (topology.vip, 9), b"tagged");
+            crate::send_frame(&rs1.netns, "eth0", &ethernet.frame(IPV4, &packet)).unwrap();
+            for capture in &captures {
+                let limit = std::time::Duration::from_secs(3);
+                let tagged = |seen: &crate::Captured| {
+                    View::of(&seen.frame).is_some_and(|view| view.vlan == Some(7))
+                };
+                let seen = capture.wait_for("tagged frame", limit, tagged).unwrap();
+                assert!(!seen.outgoing);
+                let ip = View::of(&seen.frame).unwrap().ip.unwrap();
+                assert_eq!(ip.destination, topology.vip);
+            }
+        }
     }
 }
