@@ -28,8 +28,8 @@ mod types;
 
 pub use client::{Client, Error};
 pub use location::{Location, LocationError};
-pub use server::{Command, Reply, serve};
 pub use pointsman_model::Change;
+pub use server::{Command, Reply, serve};
 pub use types::{
     DropCount, Hook, InterfaceStatus, NextHopStatus, Status, StopReport, TableStatus, Totals,
 };

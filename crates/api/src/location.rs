@@ -111,14 +111,19 @@ impl Location {
         self.cookie
     }
 
-    /// `/run/pointsman/<cookie>`, mode 0700.
+    /// `/run/pointsman/<cookie>`, mode 0700, shared by the roles a namespace may have.
     pub fn run_dir(&self) -> PathBuf {
         Path::new(Self::RUN_ROOT).join(self.cookie.to_string())
     }
 
-    /// `/sys/fs/bpf/pointsman/<cookie>`.
+    /// `/sys/fs/bpf/pointsman/<cookie>`, shared by the roles a namespace may have.
     pub fn pin_dir(&self) -> PathBuf {
         Path::new(Self::PIN_ROOT).join(self.cookie.to_string())
+    }
+
+    /// Pins of the director, within [`Location::pin_dir`].
+    pub fn director_pins(&self) -> PathBuf {
+        self.pin_dir().join("director")
     }
 
     /// The API's socket.
@@ -129,6 +134,11 @@ impl Location {
     /// Holds the director's process id and is locked while it lives.
     pub fn pid_file(&self) -> PathBuf {
         self.run_dir().join("director.pid")
+    }
+
+    /// Sysctls as they were before the director changed them.
+    pub fn sysctl_file(&self) -> PathBuf {
+        self.run_dir().join("sysctls.json")
     }
 
     /// Log of a director in the background.

@@ -38,13 +38,13 @@ pub enum Hook {
 }
 
 impl Hook {
-    /// The words a table shows.
+    /// The word of tables and JSON.
     pub fn name(self) -> &'static str {
         match self {
-            Self::XdpNative => "xdp (native)",
-            Self::XdpGeneric => "xdp (generic)",
+            Self::XdpNative => "xdp-native",
+            Self::XdpGeneric => "xdp-generic",
             Self::Tcx => "tcx",
-            Self::Clsact => "tc (clsact)",
+            Self::Clsact => "clsact",
         }
     }
 }

@@ -1,1 +1,146 @@
-fn main() {}
+//! `pointsman`: the Linux Virtual Server rebuilt in Rust on eBPF.
+//!
+//! One program under several names: called as `ipvsadm`, `ipvsadm-save` or `ipvsadm-restore` it is
+//! that command. This file only chooses who runs; each subcommand has a file of its own that
+//! parses, calls and prints.
+
+use std::env;
+use std::ffi::{OsStr, OsString};
+use std::io::IsTerminal;
+use std::path::Path;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use tracing_subscriber::EnvFilter;
+
+mod director;
+mod ipvsadm;
+mod lab;
+mod realserver;
+
+/// Layer-4 load balancer: the Linux Virtual Server rebuilt in Rust on eBPF.
+#[derive(Debug, Parser)]
+#[command(name = "pointsman", version, arg_required_else_help = true)]
+struct Cli {
+    /// Work in this network namespace: a name as `ip netns` knows it, or a path.
+    #[arg(long, global = true, value_name = "NAME|PATH")]
+    netns: Option<String>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// The daemon: loads the data plane, keeps it true, answers the API.
+    Director(director::Args),
+    /// The whole ipvsadm command line (also as the program name `ipvsadm`).
+    #[command(disable_help_flag = true)]
+    Ipvsadm(RawArgs),
+    /// Print the rules in the form `ipvsadm-restore` reads.
+    #[command(disable_help_flag = true)]
+    IpvsadmSave(RawArgs),
+    /// Read rules from standard input.
+    #[command(disable_help_flag = true)]
+    IpvsadmRestore(RawArgs),
+    /// Make this machine a real server: VIP on lo, ARP silent, tunnels decapsulated.
+    Realserver(realserver::RealserverArgs),
+    /// Build client, router, director and real servers on this machine and run traffic.
+    Lab(lab::LabArgs),
+}
+
+/// Arguments that another grammar reads.
+#[derive(Debug, clap::Args)]
+struct RawArgs {
+    #[arg(
+        trailing_var_arg = true,
+        allow_hyphen_values = true,
+        value_name = "ARGUMENTS"
+    )]
+    args: Vec<OsString>,
+}
+
+fn main() -> ExitCode {
+    let mut args = env::args_os();
+    let name = args.next().unwrap_or_default();
+    match Path::new(&name).file_name().and_then(OsStr::to_str) {
+        Some("ipvsadm") => return ipvsadm::run(args.collect()),
+        Some("ipvsadm-save") => return ipvsadm::save(args.collect()),
+        Some("ipvsadm-restore") => return ipvsadm::restore(args.collect()),
+        _ => {}
+    }
+    let cli = Cli::parse();
+    log_to_stderr();
+    // Before any thread starts: a namespace is a thread's, and threads inherit it.
+    if let Some(netns) = &cli.netns
+        && let Err(error) = pointsman_api::Location::enter_netns(netns)
+    {
+        eprintln!("pointsman: {error}");
+        return ExitCode::FAILURE;
+    }
+    match cli.command {
+        Command::Director(args) => director::run(&args),
+        Command::Ipvsadm(raw) => ipvsadm::run(raw.args),
+        Command::IpvsadmSave(raw) => ipvsadm::save(raw.args),
+        Command::IpvsadmRestore(raw) => ipvsadm::restore(raw.args),
+        Command::Realserver(args) => realserver::run(&args),
+        Command::Lab(args) => lab::run(&args),
+    }
+}
+
+/// Logs as `RUST_LOG` asks; `info` of Pointsman's own crates by default.
+fn log_to_stderr() {
+    let default =
+        || EnvFilter::new("warn,pointsman=info,pointsman_director=info,pointsman_dataplane=info");
+    tracing_subscriber::fmt()
+        .with_env_filter(EnvFilter::try_from_default_env().unwrap_or_else(|_| default()))
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_target(false)
+        .init();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn raw(line: &str) -> (Option<String>, Vec<OsString>) {
+        let cli = Cli::try_parse_from(line.split(' ')).unwrap();
+        match cli.command {
+            Command::Ipvsadm(raw) => (cli.netns, raw.args),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_definition_is_sound() {
+        use clap::CommandFactory;
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn ipvsadm_gets_its_arguments_as_they_were_typed() {
+        for line in [
+            "-L -n",
+            "--help",
+            "-h",
+            "-V",
+            "-A -t 192.0.2.1:80 -s rr",
+            "-C --netns x",
+        ] {
+            let (netns, args) = raw(&format!("pointsman ipvsadm {line}"));
+            assert_eq!(netns, None, "{line}");
+            assert_eq!(args, line.split(' ').collect::<Vec<_>>(), "{line}");
+        }
+    }
+
+    #[test]
+    fn the_namespace_may_stand_on_either_side_of_the_subcommand() {
+        for line in [
+            "pointsman --netns blue ipvsadm -L",
+            "pointsman ipvsadm --netns blue -L",
+        ] {
+            let (netns, args) = raw(line);
+            assert_eq!((netns.as_deref(), args.len()), (Some("blue"), 1), "{line}");
+        }
+    }
+}

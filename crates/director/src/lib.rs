@@ -1,1 +1,44 @@
-//! (empty)
+//! The Pointsman daemon: one task owns the state; requests and kernel events change it.
+//!
+//! ```text
+//!  API (axum, worker thread) ── Command ──►┐
+//!  netlink events ─────────── Event ──────►├─ main_loop ─► state::Director ─► DataPlane (maps, programs)
+//!  timers, signals ───────────────────────►┘       │ asks            └─────► Netlink (neighbours, routes)
+//!                                                  └─ links, next_hops: pure, return what is to be done
+//! ```
+//!
+//! The kernel side needs no daemon: programs, links and maps are pinned, so a director that is
+//! killed leaves everything forwarding and the next one adopts it. Only a stop removes it.
+//!
+//! [`run`] is the daemon in this process, [`start`] one in the background, [`ensure_running`] what
+//! commands use that find none, [`stop`] the end of it.
+
+mod checks;
+mod error;
+mod gc;
+mod home;
+mod launch;
+mod links;
+mod main_loop;
+mod netlink;
+mod next_hops;
+mod run;
+mod state;
+mod sysctl;
+mod teardown;
+
+pub use error::Error;
+pub use launch::{Stopped, ensure_running, start, stop};
+pub use pointsman_dataplane::HookChoice;
+pub use run::run;
+
+/// What the operator chose for a director.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Where the programs go.
+    pub hook: HookChoice,
+    /// Only these interfaces, and `lo`; empty for every Ethernet interface, new ones too.
+    pub interfaces: Vec<String>,
+    /// Slots of the connection table; `None` sizes it from memory.
+    pub connection_slots: Option<u32>,
+}

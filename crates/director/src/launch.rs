@@ -1,0 +1,196 @@
+//! Directors of other processes: starting one in the background, stopping one.
+
+use std::ffi::OsString;
+use std::fs::{self, OpenOptions};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use pointsman_api::{Client, Location, StopReport};
+use pointsman_dataplane::HookChoice;
+
+use crate::error::file;
+use crate::{Error, Options, checks, home, teardown};
+
+/// How long a director may take until it answers: loading programs takes a second on a slow
+/// machine, a large table some more.
+const START_DEADLINE: Duration = Duration::from_secs(20);
+/// How long it may take to end after it has answered the stop.
+const END_DEADLINE: Duration = Duration::from_secs(10);
+/// Between two looks.
+const PAUSE: Duration = Duration::from_millis(10);
+/// Lines of its log shown when it does not start.
+const LOG_LINES: usize = 12;
+
+/// What [`stop`] found and did.
+#[derive(Debug)]
+pub enum Stopped {
+    /// A director ran and has ended.
+    Ended(StopReport),
+    /// None ran, but an earlier one had left programs in the kernel; they are removed.
+    Leftovers(StopReport),
+    /// Nothing was there.
+    WasNotRunning,
+}
+
+/// A client of the director in this network namespace, starting one with default options when none
+/// runs. Cheap when one does.
+///
+/// # Errors
+/// [`Error::DidNotStart`] with the last lines of its log.
+pub fn ensure_running() -> Result<Client, Error> {
+    let location = Location::here()?;
+    if answers(&location) {
+        return Ok(Client::at(&location.socket())?);
+    }
+    checks::root()?;
+    let options = Options {
+        hook: HookChoice::Auto,
+        interfaces: Vec::new(),
+        connection_slots: None,
+    };
+    launch(&location, &options)
+}
+
+/// Starts a director in the background, in a session of its own, and waits until it answers.
+///
+/// # Errors
+/// [`Error::AnotherDirector`] when one runs, [`Error::DidNotStart`] when it gives up.
+pub fn start(options: &Options) -> Result<Client, Error> {
+    checks::root()?;
+    let location = Location::here()?;
+    match home::running(&location) {
+        Some(pid) => Err(Error::AnotherDirector { pid }),
+        None => launch(&location, options),
+    }
+}
+
+/// Ends the director of this network namespace and waits until it is gone. When none runs but an
+/// earlier one was killed, what that one left in the kernel is removed instead (unless
+/// `keep_forwarding`).
+///
+/// # Errors
+/// [`Error::DidNotEnd`] when it hangs; what the removal of leftovers gave.
+pub fn stop(keep_forwarding: bool) -> Result<Stopped, Error> {
+    checks::root()?;
+    let location = Location::here()?;
+    let Some(pid) = home::running(&location) else {
+        if keep_forwarding || !teardown::anything_left(&location) {
+            return Ok(Stopped::WasNotRunning);
+        }
+        return teardown::leftovers(location).map(Stopped::Leftovers);
+    };
+    let report = Client::at(&location.socket())?.stop(keep_forwarding)?;
+    let deadline = Instant::now() + END_DEADLINE;
+    while home::running(&location).is_some() {
+        if Instant::now() > deadline {
+            return Err(Error::DidNotEnd {
+                pid,
+                secs: END_DEADLINE.as_secs(),
+            });
+        }
+        std::thread::sleep(PAUSE);
+    }
+    Ok(Stopped::Ended(report))
+}
+
+fn launch(location: &Location, options: &Options) -> Result<Client, Error> {
+    let mut child = spawn(location, options)?;
+    let deadline = Instant::now() + START_DEADLINE;
+    loop {
+        if answers(location) {
+            return Ok(Client::at(&location.socket())?);
+        }
+        // Another process may have been faster: then ours ends, and the other will answer.
+        let ended = child.try_wait().map_err(|source| Error::Os {
+            doing: "waiting",
+            source,
+        })?;
+        if let Some(status) = ended
+            && home::running(location).is_none()
+            && !answers(location)
+        {
+            return Err(did_not_start(location, status.to_string()));
+        }
+        if Instant::now() > deadline {
+            let _ = child.kill();
+            let _ = child.wait();
+            let how = format!("no answer within {} seconds", START_DEADLINE.as_secs());
+            return Err(did_not_start(location, how));
+        }
+        std::thread::sleep(PAUSE);
+    }
+}
+
+fn answers(location: &Location) -> bool {
+    UnixStream::connect(location.socket()).is_ok()
+}
+
+fn spawn(location: &Location, options: &Options) -> Result<Child, Error> {
+    let run_dir = location.run_dir();
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(&run_dir)
+        .map_err(file("making", &run_dir))?;
+    let log_path = location.log_file();
+    let log = OpenOptions::new()
+        .create(true)
+        .write(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(&log_path)
+        .map_err(file("opening", &log_path))?;
+    let errors = log.try_clone().map_err(file("opening", &log_path))?;
+    let program = std::env::current_exe().map_err(|source| Error::Os {
+        doing: "finding this program's file",
+        source,
+    })?;
+    let mut command = Command::new(program);
+    command
+        .arg("director")
+        .arg("run")
+        .args(arguments(options))
+        .current_dir("/")
+        .stdin(Stdio::null())
+        .stdout(log)
+        .stderr(errors);
+    // SAFETY: setsid is async-signal-safe and touches nothing of the parent.
+    unsafe {
+        command.pre_exec(|| nix::unistd::setsid().map(drop).map_err(Into::into));
+    }
+    command.spawn().map_err(|source| Error::Os {
+        doing: "starting a director",
+        source,
+    })
+}
+
+fn arguments(options: &Options) -> Vec<OsString> {
+    let hook = match options.hook {
+        HookChoice::Auto => "auto",
+        HookChoice::Xdp => "xdp",
+        HookChoice::Tc => "tc",
+    };
+    let mut args = vec!["--hook".into(), hook.into()];
+    for name in &options.interfaces {
+        args.extend(["--interface".into(), name.into()]);
+    }
+    if let Some(slots) = options.connection_slots {
+        args.extend(["--connections".into(), slots.to_string().into()]);
+    }
+    args
+}
+
+fn did_not_start(location: &Location, how: String) -> Error {
+    let text = fs::read_to_string(location.log_file()).unwrap_or_default();
+    let _ = fs::remove_file(location.log_file());
+    home::remove_empty_run_dirs(location);
+    let lines: Vec<_> = text.lines().collect();
+    let last = &lines[lines.len().saturating_sub(LOG_LINES)..];
+    Error::DidNotStart {
+        how,
+        log: last.iter().map(|&line| line.to_owned()).collect(),
+    }
+}

@@ -1,0 +1,144 @@
+//! Requests, kernel events, timers and signals, one after the other.
+
+use std::io;
+use std::time::Duration;
+
+use futures_util::{FutureExt, Stream, StreamExt};
+use pointsman_api::{Command, Reply, StopReport};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc;
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
+
+use crate::netlink::Event;
+use crate::state::Director;
+
+/// Lapsed connections are removed so often.
+const SWEEP: Duration = Duration::from_secs(1);
+/// The step of IPVS's rate estimators.
+const ESTIMATE: Duration = Duration::from_secs(2);
+/// Events taken in before others get their turn.
+const BURST: usize = 4096;
+
+/// Why the loop ended.
+pub(crate) struct End {
+    /// Leave the kernel side in place.
+    pub keep_forwarding: bool,
+    /// Who waits for it.
+    pub reply: Option<Reply<StopReport>>,
+}
+
+/// What the operator may send.
+pub(crate) struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    /// From now on these signals do not end the process by themselves.
+    pub fn catch() -> io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
+        })
+    }
+}
+
+/// Runs until told to stop.
+pub(crate) async fn run(
+    director: &mut Director,
+    mut commands: mpsc::Receiver<Command>,
+    mut events: impl Stream<Item = Event> + Unpin + Send,
+    mut signals: Signals,
+) -> End {
+    let mut sweep = every(SWEEP);
+    let mut estimate = every(ESTIMATE);
+    loop {
+        let resolve_at = director.resolve_at();
+        tokio::select! {
+            command = commands.recv() => match command {
+                Some(Command::Stop { keep_forwarding, reply }) => {
+                    return End { keep_forwarding, reply: Some(reply) };
+                }
+                Some(command) => answer(director, command).await,
+                None => {
+                    tracing::error!("the API ended; stopping, but leaving the kernel side");
+                    return End { keep_forwarding: true, reply: None };
+                }
+            },
+            event = events.next() => match event {
+                Some(event) => take_in(director, event, &mut events).await,
+                None => {
+                    tracing::error!("network events ended; stopping, but leaving the kernel side");
+                    return End { keep_forwarding: true, reply: None };
+                }
+            },
+            answers = director.lookups() => director.routed(answers).await,
+            () = sleep_until(resolve_at.map_or_else(Instant::now, Instant::from_std)),
+                if resolve_at.is_some() => director.resolve_all().await,
+            _ = sweep.tick() => director.tick().await,
+            _ = estimate.tick() => director.estimate(),
+            _ = signals.terminate.recv() => return End { keep_forwarding: false, reply: None },
+            _ = signals.interrupt.recv() => return End { keep_forwarding: false, reply: None },
+            _ = signals.hangup.recv() => tracing::info!("hangup: there is nothing to reload"),
+        }
+    }
+}
+
+/// Timers never catch up: a late sweep is one sweep.
+fn every(period: Duration) -> tokio::time::Interval {
+    let mut timer = interval(period);
+    timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    timer
+}
+
+/// Takes in an event and those that are there already.
+async fn take_in(
+    director: &mut Director,
+    first: Event,
+    events: &mut (impl Stream<Item = Event> + Unpin),
+) {
+    director.event(first).await;
+    for _ in 0..BURST {
+        match events.next().now_or_never() {
+            Some(Some(event)) => director.event(event).await,
+            Some(None) | None => break,
+        }
+    }
+    director.settle().await;
+}
+
+async fn answer(director: &mut Director, command: Command) {
+    // Who asked may be gone; then nobody misses the answer.
+    match command {
+        Command::Apply(changes, reply) => {
+            let _ = reply.send(director.apply(changes).await);
+        }
+        Command::Services(reply) => {
+            let _ = reply.send(director.tables().services());
+        }
+        Command::Service(key, reply) => {
+            let _ = reply.send(director.tables().service(&key));
+        }
+        Command::Connections(reply) => {
+            let _ = reply.send(director.tables().connections());
+        }
+        Command::ConnectionSlots(reply) => {
+            let _ = reply.send(director.tables().connection_slots());
+        }
+        Command::Timeouts(reply) => {
+            let _ = reply.send(director.tables().timeouts());
+        }
+        Command::Totals(reply) => {
+            let _ = reply.send(director.totals());
+        }
+        Command::Drops { all, reply } => {
+            let _ = reply.send(director.drops(all));
+        }
+        Command::Status(reply) => {
+            let _ = reply.send(director.status());
+        }
+        Command::Stop { .. } => unreachable!("the loop takes it"),
+    }
+}

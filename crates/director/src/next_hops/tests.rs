@@ -1,0 +1,214 @@
+use super::*;
+
+const SERVER: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 2);
+const OTHER: Ipv4Addr = Ipv4Addr::new(10, 9, 0, 2);
+const GATEWAY: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1));
+const DIP: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 100);
+
+fn key(addr: impl Into<IpAddr>) -> NeighbourKey {
+    NeighbourKey {
+        index: 3,
+        addr: addr.into(),
+    }
+}
+
+fn way(gateway: Option<IpAddr>) -> Resolution {
+    Ok(Route {
+        index: 3,
+        gateway,
+        source: Some(DIP),
+        local: false,
+    })
+}
+
+fn entry(state: NeighbourState, mac: u8) -> Option<Neighbour> {
+    Some(Neighbour {
+        state,
+        mac: vec![mac; 6],
+        managed: true,
+        ours: true,
+    })
+}
+
+/// One server on the wire, asked for and resolved.
+fn one_server() -> NextHops {
+    let mut hops = NextHops::default();
+    assert_eq!(hops.add([SERVER]), [SERVER]);
+    assert_eq!(
+        hops.routed(SERVER, way(None)),
+        [
+            Effect::Source {
+                server: SERVER,
+                source: DIP
+            },
+            Effect::Manage(key(SERVER))
+        ]
+    );
+    assert_eq!(
+        hops.neighbour(key(SERVER), entry(NeighbourState::Reachable, 1)),
+        [Effect::Epoch]
+    );
+    hops
+}
+
+#[test]
+fn a_known_server_is_not_looked_up_again() {
+    let mut hops = one_server();
+    assert!(hops.add([SERVER]).is_empty());
+    assert!(hops.routed(SERVER, way(None)).is_empty());
+    assert!(hops.reconcile().is_empty());
+}
+
+#[test]
+fn only_a_new_mac_or_the_loss_of_it_moves_the_epoch() {
+    use NeighbourState::{Delay, Failed, Probe, Reachable, Stale};
+    let mut hops = one_server();
+    for state in [Stale, Delay, Probe, Reachable] {
+        assert!(
+            hops.neighbour(key(SERVER), entry(state, 1)).is_empty(),
+            "{state}"
+        );
+    }
+    assert_eq!(
+        hops.neighbour(key(SERVER), entry(Reachable, 2)),
+        [Effect::Epoch]
+    );
+    assert_eq!(
+        hops.neighbour(key(SERVER), entry(Failed, 2)),
+        [
+            Effect::Epoch,
+            Effect::Dead {
+                server: SERVER,
+                dead: true
+            }
+        ]
+    );
+}
+
+#[test]
+fn a_dead_server_stays_dead_until_it_answers() {
+    let mut hops = one_server();
+    hops.neighbour(key(SERVER), entry(NeighbourState::Failed, 1));
+    for state in [
+        NeighbourState::Incomplete,
+        NeighbourState::Failed,
+        NeighbourState::None,
+    ] {
+        assert!(
+            hops.neighbour(key(SERVER), entry(state, 1)).is_empty(),
+            "{state}"
+        );
+    }
+    assert_eq!(
+        hops.neighbour(key(SERVER), entry(NeighbourState::Reachable, 1)),
+        [
+            Effect::Epoch,
+            Effect::Dead {
+                server: SERVER,
+                dead: false
+            }
+        ]
+    );
+}
+
+#[test]
+fn a_failed_gateway_takes_all_servers_behind_it() {
+    let mut hops = NextHops::default();
+    hops.add([SERVER, OTHER]);
+    hops.routed(SERVER, way(Some(GATEWAY)));
+    hops.routed(OTHER, way(Some(GATEWAY)));
+    assert_eq!(
+        hops.neighbour(key(GATEWAY), entry(NeighbourState::Failed, 0)),
+        [
+            Effect::Dead {
+                server: SERVER,
+                dead: true
+            },
+            Effect::Dead {
+                server: OTHER,
+                dead: true
+            }
+        ]
+    );
+}
+
+#[test]
+fn a_gateway_is_released_with_its_last_server() {
+    let mut hops = NextHops::default();
+    hops.add([SERVER, OTHER]);
+    hops.routed(SERVER, way(Some(GATEWAY)));
+    hops.routed(OTHER, way(Some(GATEWAY)));
+    hops.neighbour(key(GATEWAY), entry(NeighbourState::Reachable, 1));
+    assert!(hops.retain(&BTreeSet::from([OTHER])).is_empty());
+    assert_eq!(
+        hops.retain(&BTreeSet::new()),
+        [Effect::Release(key(GATEWAY))]
+    );
+}
+
+#[test]
+fn a_rerouted_server_changes_its_neighbour_and_is_judged_by_the_new_one() {
+    let mut hops = one_server();
+    hops.neighbour(key(SERVER), entry(NeighbourState::Failed, 1));
+    let effects = hops.routed(SERVER, way(Some(GATEWAY)));
+    assert_eq!(
+        effects,
+        [
+            Effect::Source {
+                server: SERVER,
+                source: DIP
+            },
+            Effect::Release(key(SERVER)),
+            Effect::Manage(key(GATEWAY)),
+            Effect::Dead {
+                server: SERVER,
+                dead: false
+            },
+        ]
+    );
+}
+
+#[test]
+fn static_entries_and_local_servers_are_left_alone() {
+    let mut hops = NextHops::default();
+    hops.add([SERVER, OTHER]);
+    let permanent = Neighbour {
+        state: NeighbourState::Permanent,
+        mac: vec![1; 6],
+        managed: false,
+        ours: false,
+    };
+    hops.neighbour(key(SERVER), Some(permanent));
+    let no_manage = |effects: Vec<Effect>| !effects.iter().any(|e| matches!(e, Effect::Manage(_)));
+    assert!(no_manage(hops.routed(SERVER, way(None))));
+    let local = Route {
+        index: 1,
+        gateway: None,
+        source: Some(OTHER),
+        local: true,
+    };
+    assert!(no_manage(hops.routed(OTHER, Ok(local))));
+    assert!(hops.reconcile().is_empty());
+    assert!(hops.retain(&BTreeSet::new()).is_empty());
+}
+
+#[test]
+fn what_others_removed_is_asked_for_again_and_an_earlier_directors_is_released() {
+    let mut hops = one_server();
+    hops.neighbour(key(SERVER), None);
+    hops.neighbour(key(GATEWAY), entry(NeighbourState::Stale, 7));
+    let mut effects = hops.reconcile();
+    effects.sort_by_key(|effect| matches!(effect, Effect::Release(_)));
+    assert_eq!(
+        effects,
+        [Effect::Manage(key(SERVER)), Effect::Release(key(GATEWAY))]
+    );
+}
+
+#[test]
+fn after_lost_events_only_differences_count() {
+    let mut hops = one_server();
+    let same = vec![(key(SERVER), entry(NeighbourState::Stale, 1).unwrap())];
+    assert!(hops.replace_neighbours(same).is_empty());
+    assert_eq!(hops.replace_neighbours(Vec::new()), [Effect::Epoch]);
+}

@@ -1,0 +1,479 @@
+//! The director's state: the data plane and what is known of the network around it.
+//!
+//! One owner, no locks: requests, kernel events and timers reach it one after the other through
+//! [`crate::main_loop`].
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv4Addr};
+use std::time::{Duration, Instant};
+
+use pointsman_api::{DropCount, NextHopStatus, Status, TableStatus, Totals};
+use pointsman_dataplane::DataPlane;
+use pointsman_model::{Change, Error as Refusal, ServerSpec};
+use tokio::task::JoinSet;
+
+use crate::links::{self, LinkChange, Links, Outcome};
+use crate::netlink::{Event, Link, Netlink};
+use crate::next_hops::{Effect, NextHops, Resolution, Route, ServerState};
+use crate::{Error, Options};
+
+/// Up to so many routes are looked up before a request is answered, so that a server just added
+/// is reachable; more go on beside.
+const LOOKUPS_INLINE: usize = 256;
+
+/// Routes are looked up anew so long after they changed: changes come in bursts.
+const SETTLE: Duration = Duration::from_millis(100);
+
+/// Everything a director knows and does.
+pub(crate) struct Director {
+    options: Options,
+    cookie: u64,
+    started: Instant,
+    dataplane: DataPlane,
+    netlink: Netlink,
+    links: Links,
+    hops: NextHops,
+    /// Addresses that no real server can have.
+    broadcasts: BTreeSet<Ipv4Addr>,
+    /// Live connections at the last sweep.
+    live: u32,
+    /// Cached next hops are stale.
+    epoch_due: bool,
+    /// Local addresses changed.
+    addresses_due: bool,
+    /// Servers went; their next hops may be of no more use.
+    prune_due: bool,
+    /// When all routes are to be looked up again.
+    resolve_at: Option<Instant>,
+    /// Look-ups of many routes, one set at a time.
+    lookups: JoinSet<Vec<(Ipv4Addr, Resolution)>>,
+}
+
+impl Director {
+    pub fn new(options: Options, cookie: u64, dataplane: DataPlane, netlink: Netlink) -> Self {
+        Self {
+            options,
+            cookie,
+            started: Instant::now(),
+            dataplane,
+            netlink,
+            links: Links::default(),
+            hops: NextHops::default(),
+            broadcasts: BTreeSet::new(),
+            live: 0,
+            epoch_due: false,
+            addresses_due: false,
+            prune_due: false,
+            resolve_at: None,
+            lookups: JoinSet::new(),
+        }
+    }
+
+    /// Attaches the programs and learns the network; afterwards packets are balanced.
+    ///
+    /// # Errors
+    /// An interface the operator named that cannot carry the programs, or netlink.
+    pub async fn set_up(&mut self, links: Vec<Link>) -> Result<(), Error> {
+        for link in links {
+            self.take_interface(link)?;
+        }
+        // An earlier director may have served interfaces that this one shall not, or that went.
+        for attachment in self.dataplane.attachments() {
+            if !self.links.is_attached(attachment.index) {
+                self.dataplane.detach(attachment.index);
+            }
+        }
+        self.broadcasts = self.netlink.broadcasts().await?.into_iter().collect();
+        let neighbours = self.netlink.neighbours().await?;
+        let effects = self.hops.replace_neighbours(neighbours);
+        self.carry_out(effects).await;
+        let servers = self.dataplane.tables().server_addresses();
+        self.add_next_hops(servers).await;
+        self.epoch_due = true;
+        self.settle().await;
+        Ok(())
+    }
+
+    /// Gives the data plane away, for it to be removed or left in place.
+    pub fn into_dataplane(self) -> DataPlane {
+        self.dataplane
+    }
+
+    /// When [`Director::resolve_all`] is due.
+    pub fn resolve_at(&self) -> Option<Instant> {
+        self.resolve_at
+    }
+
+    /// Answer of look-ups that ran beside; waits forever while there are none.
+    pub async fn lookups(&mut self) -> Vec<(Ipv4Addr, Resolution)> {
+        match self.lookups.join_next().await {
+            Some(Ok(answers)) => answers,
+            Some(Err(error)) => {
+                tracing::error!(%error, "a route look-up broke off");
+                self.routes_changed();
+                Vec::new()
+            }
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Makes changes in order, each by itself.
+    pub async fn apply(&mut self, changes: Vec<Change>) -> Vec<Result<(), Refusal>> {
+        let mut servers = BTreeSet::new();
+        let results = changes
+            .into_iter()
+            .map(|change| {
+                let server = match &change {
+                    Change::AddServer { server, .. } => Some(server.key.addr),
+                    _ => None,
+                };
+                let result = self.apply_one(change);
+                if let (Ok(()), Some(IpAddr::V4(server))) = (&result, server) {
+                    servers.insert(server);
+                }
+                result
+            })
+            .collect();
+        self.add_next_hops(servers).await;
+        results
+    }
+
+    fn apply_one(&mut self, change: Change) -> Result<(), Refusal> {
+        if let Change::AddServer { server, .. } | Change::EditServer { server, .. } = &change {
+            self.no_broadcast(server)?;
+        }
+        let tables = self.dataplane.tables();
+        match change {
+            Change::AddService(spec) => tables.add_service(&spec),
+            Change::EditService(spec) => tables.edit_service(&spec),
+            Change::DeleteService(key) => {
+                self.prune_due = true;
+                tables.delete_service(&key)
+            }
+            Change::Flush => {
+                self.prune_due = true;
+                tables.flush();
+                Ok(())
+            }
+            Change::AddServer { service, server } => tables.add_server(&service, &server),
+            Change::EditServer { service, server } => tables.edit_server(&service, &server),
+            Change::DeleteServer { service, server } => {
+                self.prune_due = true;
+                tables.delete_server(&service, &server)
+            }
+            Change::SetTimeouts(change) => {
+                tables.set_timeouts(change);
+                Ok(())
+            }
+            Change::Zero { service } => tables.zero(service.as_ref()),
+        }
+    }
+
+    fn no_broadcast(&self, server: &ServerSpec) -> Result<(), Refusal> {
+        match server.key.addr {
+            IpAddr::V4(addr) if self.broadcasts.contains(&addr) => Err(Refusal::Invalid(format!(
+                "{addr} is a broadcast address of this host"
+            ))),
+            _ => Ok(()),
+        }
+    }
+
+    /// The tables, for reading.
+    pub fn tables(&mut self) -> &mut pointsman_dataplane::Tables {
+        self.dataplane.tables()
+    }
+
+    /// Namespace totals.
+    pub fn totals(&mut self) -> Totals {
+        let (counters, rates) = self.dataplane.tables().totals();
+        Totals { counters, rates }
+    }
+
+    /// Lost packets by reason.
+    pub fn drops(&self, all: bool) -> Vec<DropCount> {
+        let drops = self.dataplane.drops(all).into_iter();
+        drops
+            .map(|d| DropCount {
+                name: d.name,
+                meaning: d.meaning,
+                packets: d.packets,
+            })
+            .collect()
+    }
+
+    /// Every second: lapsed connections go, and what others undid is done again.
+    pub async fn tick(&mut self) {
+        self.live = self.dataplane.tables().sweep().live;
+        for name in crate::sysctl::enforce() {
+            tracing::warn!("{name} had been changed; it is set again");
+        }
+        if std::mem::take(&mut self.prune_due) {
+            let present = self
+                .dataplane
+                .tables()
+                .server_addresses()
+                .into_iter()
+                .collect();
+            let effects = self.hops.retain(&present);
+            self.carry_out(effects).await;
+        }
+        let effects = self.hops.reconcile();
+        self.carry_out(effects).await;
+        self.settle().await;
+    }
+
+    /// Every two seconds.
+    pub fn estimate(&mut self) {
+        self.dataplane.tables().estimate();
+    }
+
+    /// Takes in one event; [`Director::settle`] follows when the burst is over.
+    pub async fn event(&mut self, event: Event) {
+        match event {
+            Event::Link(link) => match self.links.compare(&link) {
+                LinkChange::None => {}
+                LinkChange::State => {
+                    self.links.set_state(link);
+                    self.routes_changed();
+                }
+                LinkChange::Interface => {
+                    // A refusal is logged and shown; it ends a start, not a running director.
+                    let _ = self.take_interface(link);
+                    self.routes_changed();
+                }
+            },
+            Event::LinkGone(index) => self.interface_gone(index),
+            Event::Address => {
+                self.addresses_due = true;
+                self.routes_changed();
+            }
+            Event::Route => self.routes_changed(),
+            Event::Neighbour(key, neighbour) => {
+                let effects = self.hops.neighbour(key, neighbour);
+                self.carry_out(effects).await;
+            }
+            Event::Overrun => {
+                tracing::warn!("network events were lost; reading everything again");
+                if let Err(error) = self.read_again().await {
+                    tracing::error!(%error, "the network could not be read");
+                }
+            }
+        }
+    }
+
+    /// Does once what a burst of events asked for many times.
+    pub async fn settle(&mut self) {
+        if std::mem::take(&mut self.addresses_due) {
+            match self.netlink.broadcasts().await {
+                Ok(addresses) => self.broadcasts = addresses.into_iter().collect(),
+                Err(error) => tracing::warn!(%error, "addresses could not be read"),
+            }
+        }
+        if std::mem::take(&mut self.epoch_due) {
+            self.dataplane.tables().advance_epoch();
+        }
+    }
+
+    /// Looks up the routes of all servers again.
+    pub async fn resolve_all(&mut self) {
+        self.resolve_at = None;
+        let servers = self.hops.servers().map(|(server, _)| server).collect();
+        self.resolve(servers).await;
+        self.settle().await;
+    }
+
+    /// Takes in the answers of [`Director::lookups`].
+    pub async fn routed(&mut self, answers: Vec<(Ipv4Addr, Resolution)>) {
+        for (server, resolution) in answers {
+            let effects = self.hops.routed(server, resolution);
+            self.carry_out(effects).await;
+        }
+    }
+
+    /// State for `director status`.
+    pub fn status(&mut self) -> Status {
+        let tables = self.dataplane.tables();
+        let services = tables.services();
+        let connection_slots = tables.connection_slots();
+        let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+        Status {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            pid: std::process::id(),
+            netns_cookie: self.cookie,
+            uptime_secs: self.started.elapsed().as_secs(),
+            adopted: self.dataplane.adopted(),
+            tables: TableStatus {
+                services: count(services.len()),
+                servers: count(services.iter().map(|service| service.servers.len()).sum()),
+                connections: self.live,
+                connection_slots,
+            },
+            interfaces: self.links.status(&self.dataplane.attachments()),
+            next_hops: self
+                .hops
+                .servers()
+                .map(|(rip, state)| self.next_hop(rip, state))
+                .collect(),
+            drops: self.drops(false),
+        }
+    }
+
+    fn next_hop(&self, server: Ipv4Addr, state: &ServerState) -> NextHopStatus {
+        let neighbour = self.hops.neighbour_of(server).map(|n| n.state.to_string());
+        let mut status = NextHopStatus {
+            server: server.into(),
+            gateway: None,
+            interface: None,
+            source: None,
+            neighbour,
+            problem: None,
+        };
+        match &state.route {
+            None => status.problem = Some("its route is being looked up".to_owned()),
+            Some(Err(no_route)) => status.problem = Some(no_route.reason.clone()),
+            Some(Ok(Route {
+                index,
+                gateway,
+                source,
+                ..
+            })) => {
+                status.gateway = *gateway;
+                status.interface = self.links.name(*index).map(str::to_owned);
+                status.source = source.map(IpAddr::from);
+                if state.dead {
+                    let next_hop = gateway.unwrap_or(server.into());
+                    status.problem = Some(format!("{next_hop} does not answer ARP"));
+                }
+            }
+        }
+        status
+    }
+
+    /// Puts the programs on an interface that is new or has changed, where they belong. Only a
+    /// refusal by an interface that the operator named is an error.
+    fn take_interface(&mut self, link: Link) -> Result<(), Error> {
+        let index = link.interface.index;
+        self.dataplane.tables().set_interface(&link.interface);
+        let outcome = match links::wanted(&link, &self.options.interfaces) {
+            Ok(()) => match self.dataplane.attach(&link.interface, self.options.hook) {
+                Ok(attachment) => {
+                    tracing::info!(
+                        interface = attachment.name,
+                        hook = ?attachment.hook,
+                        "attached: {}",
+                        attachment.reason
+                    );
+                    Outcome::Attached
+                }
+                Err(error) if self.options.interfaces.contains(&link.interface.name) => {
+                    self.links.insert(link, Outcome::Left(error.to_string()));
+                    return Err(error.into());
+                }
+                Err(error) => {
+                    tracing::warn!(interface = link.interface.name, %error, "not attached");
+                    Outcome::Left(error.to_string())
+                }
+            },
+            Err(reason) => {
+                if self.links.is_attached(index) {
+                    self.dataplane.detach(index);
+                }
+                Outcome::Left(reason)
+            }
+        };
+        self.links.insert(link, outcome);
+        Ok(())
+    }
+
+    fn interface_gone(&mut self, index: u32) {
+        let name = self.links.name(index).map(str::to_owned);
+        if !self.links.remove(index) {
+            return;
+        }
+        tracing::info!(interface = name, "gone");
+        self.dataplane.detach(index);
+        self.dataplane.tables().remove_interface(index);
+        self.hops.interface_gone(index);
+        self.routes_changed();
+    }
+
+    fn routes_changed(&mut self) {
+        self.epoch_due = true;
+        self.resolve_at
+            .get_or_insert_with(|| Instant::now() + SETTLE);
+    }
+
+    async fn read_again(&mut self) -> Result<(), Error> {
+        let links = self.netlink.links().await?;
+        let present: BTreeSet<_> = links.iter().map(|link| link.interface.index).collect();
+        for index in self.links.indices() {
+            if !present.contains(&index) {
+                self.interface_gone(index);
+            }
+        }
+        for link in links {
+            if self.links.compare(&link) != LinkChange::None {
+                let _ = self.take_interface(link);
+            }
+        }
+        self.addresses_due = true;
+        self.routes_changed();
+        let neighbours = self.netlink.neighbours().await?;
+        let effects = self.hops.replace_neighbours(neighbours);
+        self.carry_out(effects).await;
+        Ok(())
+    }
+
+    async fn add_next_hops(&mut self, servers: impl IntoIterator<Item = Ipv4Addr>) {
+        let new = self.hops.add(servers);
+        self.resolve(new).await;
+        self.settle().await;
+    }
+
+    async fn resolve(&mut self, servers: Vec<Ipv4Addr>) {
+        if servers.len() <= LOOKUPS_INLINE {
+            let answers = self.netlink.resolve(servers).await;
+            self.routed(answers).await;
+        } else if self.lookups.is_empty() {
+            let netlink = self.netlink.clone();
+            self.lookups
+                .spawn(async move { netlink.resolve(servers).await });
+        } else {
+            // Answers of two sets could overtake each other.
+            self.resolve_at
+                .get_or_insert_with(|| Instant::now() + SETTLE);
+        }
+    }
+
+    async fn carry_out(&mut self, effects: Vec<Effect>) {
+        for effect in effects {
+            match effect {
+                Effect::Source { server, source } => {
+                    self.dataplane.tables().set_tunnel_source(server, source);
+                }
+                Effect::Dead { server, dead } => {
+                    if dead {
+                        tracing::warn!(
+                            "real server {server}: its next hop does not answer ARP; packets to \
+                             it are dropped until it does"
+                        );
+                    } else {
+                        tracing::info!("real server {server}: its next hop answers");
+                    }
+                    self.dataplane.tables().set_neighbour_dead(server, dead);
+                }
+                Effect::Manage(key) => {
+                    if let Err(error) = self.netlink.manage(key).await {
+                        tracing::debug!(neighbour = %key.addr, %error, "not resolved");
+                    }
+                }
+                Effect::Release(key) => {
+                    if let Err(error) = self.netlink.release(key).await {
+                        tracing::debug!(neighbour = %key.addr, %error, "not released");
+                    }
+                }
+                Effect::Epoch => self.epoch_due = true,
+            }
+        }
+    }
+}
