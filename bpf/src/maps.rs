@@ -1,0 +1,59 @@
+//! The maps, all pinned by user space. Their layout is `pointsman_core::layout`; sizes given here
+//! are set anew when they are made.
+
+use aya_ebpf::bindings::BPF_F_MMAPABLE;
+use aya_ebpf::macros::map;
+use aya_ebpf::maps::{Array, HashMap, ProgramArray};
+use pointsman_core::conn::Set;
+use pointsman_core::layout::{
+    DROP_SLOTS, Egress, MAX_EGRESS, MAX_SCHEDULE_WORDS, MAX_SERVERS, MAX_SERVICES, Runtime,
+    ServerRecord, ServiceId, ServiceRecord, Stats,
+};
+
+const BPF_F_NO_PREALLOC: u32 = 1;
+
+/// The one runtime record.
+#[map]
+pub static RUNTIME: Array<Runtime> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+/// The connection table, by sets.
+#[map]
+pub static CONNECTIONS: Array<Set> = Array::with_max_entries(1024, BPF_F_MMAPABLE);
+/// VIP, port, protocol to index of the service.
+#[map]
+pub static SERVICE_IDS: HashMap<ServiceId, u32> =
+    HashMap::with_max_entries(2 * MAX_SERVICES, BPF_F_NO_PREALLOC);
+/// Virtual services.
+#[map]
+pub static SERVICES: Array<ServiceRecord> = Array::with_max_entries(MAX_SERVICES, BPF_F_MMAPABLE);
+/// Real servers.
+#[map]
+pub static SERVERS: Array<ServerRecord> = Array::with_max_entries(MAX_SERVERS, BPF_F_MMAPABLE);
+/// Scheduling tables.
+#[map]
+pub static SCHEDULES: Array<u64> = Array::with_max_entries(MAX_SCHEDULE_WORDS, BPF_F_MMAPABLE);
+/// Counters of real servers, a stripe for each CPU.
+#[map]
+pub static STATS: Array<Stats> = Array::with_max_entries(MAX_SERVERS, BPF_F_MMAPABLE);
+/// Counters of drops, a stripe for each CPU.
+#[map]
+pub static DROPS: Array<u64> = Array::with_max_entries(DROP_SLOTS, BPF_F_MMAPABLE);
+/// Interfaces to leave by.
+#[map]
+pub static EGRESS: Array<Egress> = Array::with_max_entries(MAX_EGRESS, BPF_F_MMAPABLE);
+/// Interface index to index in `EGRESS`.
+#[map]
+pub static EGRESS_IDS: HashMap<u32, u32> = HashMap::with_max_entries(MAX_EGRESS, BPF_F_NO_PREALLOC);
+
+/// Place of the program packets meet first in the program arrays.
+pub const DIRECTOR: u32 = 0;
+/// Place of the program that makes connections in the program arrays.
+pub const OPEN: u32 = 1;
+/// Place of the program that tells a sender that nobody takes its connection.
+pub const UNREACHABLE: u32 = 2;
+
+/// The parts of the director on XDP, which call each other.
+#[map]
+pub static XDP_PROGRAMS: ProgramArray = ProgramArray::with_max_entries(3, 0);
+/// The parts of the director on TC.
+#[map]
+pub static TC_PROGRAMS: ProgramArray = ProgramArray::with_max_entries(3, 0);

@@ -1,0 +1,208 @@
+//! Tables, clock and routes as the core asks for them, the same for every hook.
+
+use core::ffi::c_void;
+
+use aya_ebpf::Global;
+use aya_ebpf::helpers::generated::{bpf_get_smp_processor_id, bpf_jiffies64};
+use pointsman_core::addr::Be32;
+use pointsman_core::conn::{self, Hash, Key, Set};
+use pointsman_core::next_hop::Refreshed;
+use pointsman_core::drop::Drop;
+use pointsman_core::host::{Host, Route, Tables};
+use pointsman_core::layout::{
+    DROP_SLOTS, EVICTIONS, Egress, MAX_SERVERS, NextHop, Runtime, ServerRecord, ServiceId, ServiceRecord,
+    Stats,
+};
+use pointsman_core::{sched, track};
+
+use crate::maps::{
+    CONNECTIONS, DROPS, EGRESS, RUNTIME, SCHEDULES, SERVERS, SERVICE_IDS, SERVICES, STATS,
+};
+use crate::route;
+
+/// Sets in the connection table minus one; set when the programs are loaded.
+#[unsafe(no_mangle)]
+static SET_MASK: Global<u32> = Global::new(1023);
+
+/// What differs between XDP and TC.
+pub trait Context {
+    /// See [`Host::HANDS_UP`].
+    const HANDS_UP: bool;
+    /// The context pointer helpers want.
+    fn raw(&self) -> *mut c_void;
+    /// Interface the frame came in by.
+    fn ingress(&self) -> u32;
+    /// True when the frame was sent to this host.
+    fn is_for_us(&self) -> bool;
+    /// [`pointsman_core::next_hop::refresh`] in a stack frame of its own.
+    fn refresh(ctx: *mut c_void, index: u32, epoch: u32, found: &mut Refreshed);
+}
+
+/// The host that an eBPF program is to the core.
+pub struct Kernel<'a, C>(pub &'a C);
+
+impl<C> Tables for Kernel<'_, C> {
+    #[inline(always)]
+    fn runtime(&self) -> Option<*mut Runtime> {
+        RUNTIME.get_ptr_mut(0)
+    }
+
+    #[inline(always)]
+    fn now(&self) -> u32 {
+        // SAFETY: the helper takes nothing.
+        unsafe { bpf_jiffies64() as u32 }
+    }
+
+    #[inline(always)]
+    fn set_mask(&self) -> u32 {
+        SET_MASK.load()
+    }
+
+    #[inline(always)]
+    fn set(&self, index: u32) -> Option<*mut Set> {
+        CONNECTIONS.get_ptr_mut(index)
+    }
+
+    #[inline(always)]
+    fn service_index(&self, id: &ServiceId) -> Option<u32> {
+        // SAFETY: values are only ever inserted and removed, never changed.
+        unsafe { SERVICE_IDS.get(id).copied() }
+    }
+
+    #[inline(always)]
+    fn service(&self, index: u32) -> Option<*mut ServiceRecord> {
+        SERVICES.get_ptr_mut(index)
+    }
+
+    #[inline(always)]
+    fn server(&self, index: u32) -> Option<*mut ServerRecord> {
+        SERVERS.get_ptr_mut(index)
+    }
+
+    #[inline(always)]
+    fn schedule_word(&self, index: u32) -> Option<u64> {
+        // SAFETY: the pointer is into the map.
+        SCHEDULES.get_ptr(index).map(|word| unsafe { word.read_volatile() })
+    }
+
+    #[inline(always)]
+    fn stats(&self, server: u32) -> Option<*mut Stats> {
+        STATS.get_ptr_mut(cpu().wrapping_mul(MAX_SERVERS).wrapping_add(server))
+    }
+
+    #[inline(always)]
+    fn egress(&self, index: u16) -> Option<*const Egress> {
+        EGRESS.get_ptr(u32::from(index))
+    }
+
+    #[inline(always)]
+    fn count_drop(&self, reason: Drop) {
+        count(reason as u32);
+    }
+
+    #[inline(always)]
+    fn count_eviction(&self) {
+        count(EVICTIONS);
+    }
+
+    #[inline(always)]
+    fn find_apart(&self, hash: Hash, key: &Key, now: u32) -> u32 {
+        find(hash.0, key, now)
+    }
+
+    #[inline(always)]
+    fn claim_apart(&self, hash: Hash, now: u32) -> u32 {
+        claim(hash.0, now)
+    }
+
+    #[inline(always)]
+    fn schedule_apart(&self, service: u32) -> u32 {
+        schedule(service)
+    }
+
+    #[inline(always)]
+    fn kill_apart(&self, index: u32, tag: u64) -> bool {
+        kill(index, tag) != 0
+    }
+
+    #[inline(always)]
+    fn change_apart(&self, index: u32, tcp_flags: u8) -> u8 {
+        change(index, tcp_flags.into()) as u8
+    }
+}
+
+impl<C: Context> Host for Kernel<'_, C> {
+    const HANDS_UP: bool = C::HANDS_UP;
+
+    #[inline(always)]
+    fn ingress(&self) -> u32 {
+        self.0.ingress()
+    }
+
+    #[inline(always)]
+    fn is_for_us(&self) -> bool {
+        self.0.is_for_us()
+    }
+
+    #[inline(always)]
+    fn route(&self, destination: Be32) -> Route {
+        route::lookup(self.0.raw(), destination)
+    }
+
+    #[inline(always)]
+    fn refresh_apart(&self, index: u32, epoch: u32) -> Refreshed {
+        let mut found = Refreshed {
+            code: 0,
+            ifindex: 0,
+            next: Be32::new(0),
+            hop: NextHop::NONE,
+        };
+        C::refresh(self.0.raw(), index, epoch, &mut found);
+        found
+    }
+}
+
+/// Tables without a packet.
+const BARE: Kernel<'static, ()> = Kernel(&());
+
+// What is off the way of established packets runs in stack frames of its own: a program has 512
+// bytes for all the frames of a chain of calls.
+
+#[inline(never)]
+extern "C" fn find(hash: u64, key: &Key, now: u32) -> u32 {
+    conn::find_index(&BARE, Hash(hash), key, now)
+}
+
+#[inline(never)]
+extern "C" fn claim(hash: u64, now: u32) -> u32 {
+    conn::claim(&BARE, Hash(hash), now)
+}
+
+#[inline(never)]
+extern "C" fn schedule(service: u32) -> u32 {
+    sched::schedule(&BARE, service)
+}
+
+#[inline(never)]
+extern "C" fn kill(index: u32, tag: u64) -> u32 {
+    conn::kill(&BARE, index, tag).into()
+}
+
+#[inline(never)]
+extern "C" fn change(index: u32, tcp_flags: u32) -> u32 {
+    track::change(&BARE, index, tcp_flags as u8).into()
+}
+
+#[inline(always)]
+fn cpu() -> u32 {
+    // SAFETY: the helper takes nothing.
+    unsafe { bpf_get_smp_processor_id() }
+}
+
+#[inline(always)]
+fn count(slot: u32) {
+    if let Some(counter) = DROPS.get_ptr_mut(cpu().wrapping_mul(DROP_SLOTS).wrapping_add(slot)) {
+        // SAFETY: this CPU's counter.
+        unsafe { *counter = (*counter).wrapping_add(1) };
+    }
+}

@@ -1,0 +1,327 @@
+//! TC: the kernel's packets, with offloads. Aggregates and unfinished checksums stay what they are.
+
+use core::ffi::c_void;
+
+use aya_ebpf::EbpfContext;
+use aya_ebpf::bindings::{
+    __sk_buff, BPF_F_ADJ_ROOM_ENCAP_L3_IPV4, BPF_F_INGRESS, BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR,
+    TC_ACT_SHOT, bpf_adj_room_mode::BPF_ADJ_ROOM_MAC, bpf_redir_neigh,
+};
+use aya_ebpf::helpers::generated::{
+    bpf_l4_csum_replace, bpf_redirect, bpf_redirect_neigh, bpf_skb_adjust_room,
+    bpf_skb_change_tail, bpf_skb_pull_data, bpf_skb_vlan_pop,
+};
+use aya_ebpf::programs::TcContext;
+use pointsman_core::addr::Be32;
+use pointsman_core::connect::LOOPBACK;
+use pointsman_core::director::{self, Opened, Verdict};
+use pointsman_core::host::Packet;
+use pointsman_core::icmp;
+use pointsman_core::layout::Egress;
+use pointsman_core::next_hop::{self, Refreshed};
+use pointsman_core::realserver;
+use pointsman_core::wire::checksum::Diff;
+use pointsman_core::wire::icmp4::Message;
+
+use crate::maps::{DIRECTOR, OPEN, RUNTIME, TC_PROGRAMS, UNREACHABLE};
+use crate::tables::{Context, Kernel};
+
+/// "On with it": the next program, then the stack. The same number for tcx and clsact.
+const NEXT: i32 = -1;
+const SHOT: i32 = TC_ACT_SHOT as i32;
+const AF_INET: u32 = 2;
+const PACKET_HOST: u32 = 0;
+
+/// Bytes the parser may look at: two tags, IPv4 with all options, TCP without.
+const PULL: u32 = 14 + 8 + 60 + 20;
+
+/// A packet in TC.
+pub struct Skb<'a>(&'a TcContext);
+
+impl Skb<'_> {
+    #[inline(always)]
+    fn raw(&self) -> *mut __sk_buff {
+        self.0.skb.skb
+    }
+
+    #[inline(always)]
+    fn at<T>(&self, at: usize) -> Option<*mut T> {
+        let (start, end) = (self.0.data(), self.0.data_end());
+        if start + at + size_of::<T>() > end {
+            return None;
+        }
+        Some((start + at) as *mut T)
+    }
+}
+
+impl Packet for Skb<'_> {
+    #[inline(always)]
+    fn len(&self) -> u32 {
+        // SAFETY: the context is the program's own.
+        unsafe { (*self.raw()).len }
+    }
+
+    #[inline(always)]
+    fn read<T: Copy>(&self, at: usize) -> Option<T> {
+        // SAFETY: at() checked the bounds.
+        self.at::<T>(at).map(|p| unsafe { p.read_unaligned() })
+    }
+
+    #[inline(always)]
+    fn write<T: Copy>(&mut self, at: usize, value: T) -> Option<()> {
+        // SAFETY: at() checked the bounds.
+        self.at::<T>(at).map(|p| unsafe { p.write_unaligned(value) })
+    }
+
+    /// By helper: only the kernel knows whether the checksum is whole, partial or hardware's.
+    #[inline(always)]
+    fn update_checksum(
+        &mut self,
+        at: usize,
+        addresses: Diff,
+        ports: Diff,
+        optional: bool,
+    ) -> Option<()> {
+        let zero = if optional { u64::from(BPF_F_MARK_MANGLED_0) } else { 0 };
+        // SAFETY: the context is the program's own.
+        let code = unsafe {
+            bpf_l4_csum_replace(self.raw(), at as u32, 0, u64::from(ports.raw()), zero)
+                | bpf_l4_csum_replace(
+                    self.raw(),
+                    at as u32,
+                    0,
+                    u64::from(addresses.raw()),
+                    zero | u64::from(BPF_F_PSEUDO_HDR),
+                )
+        };
+        (code == 0).then_some(())
+    }
+
+    #[inline(always)]
+    fn largest_datagram(&self, total_len: u16, headers: u16) -> u16 {
+        // SAFETY: the context is the program's own.
+        let segment = unsafe { (*self.raw()).gso_size };
+        if segment == 0 { total_len } else { (segment as u16).saturating_add(headers) }
+    }
+
+    #[inline(always)]
+    fn push_ipv4(&mut self, l3: usize, header: [u32; 5]) -> Option<()> {
+        // SAFETY: the context is the program's own.
+        let code = unsafe {
+            bpf_skb_adjust_room(
+                self.raw(),
+                20,
+                BPF_ADJ_ROOM_MAC,
+                u64::from(BPF_F_ADJ_ROOM_ENCAP_L3_IPV4),
+            )
+        };
+        if code != 0 {
+            return None;
+        }
+        self.write(l3, header)
+    }
+
+    #[inline(always)]
+    fn reshape(&mut self, _l3: usize, bytes: u32, len: u32) -> Option<()> {
+        // SAFETY: the context is the program's own.
+        let code = unsafe {
+            bpf_skb_change_tail(self.raw(), len - bytes, 0)
+                | bpf_skb_adjust_room(self.raw(), bytes as i32, BPF_ADJ_ROOM_MAC, 0)
+        };
+        (code == 0).then_some(())
+    }
+
+    #[inline(always)]
+    fn answer_apart(&mut self, l3: usize, message: Message) -> Option<()> {
+        let [low, high] = message.mtu.to_ne_bytes();
+        let message = u32::from_ne_bytes([message.kind, message.code, low, high]);
+        (answer(self.0.as_ptr(), l3, message) != 0).then_some(())
+    }
+}
+
+impl Context for TcContext {
+    const HANDS_UP: bool = false;
+
+    #[inline(always)]
+    fn raw(&self) -> *mut c_void {
+        self.as_ptr()
+    }
+
+    #[inline(always)]
+    fn ingress(&self) -> u32 {
+        // SAFETY: the context is the program's own.
+        unsafe { (*self.skb.skb).ingress_ifindex }
+    }
+
+    #[inline(always)]
+    fn is_for_us(&self) -> bool {
+        // SAFETY: the context is the program's own.
+        unsafe { (*self.skb.skb).pkt_type == PACKET_HOST }
+    }
+
+    #[inline(always)]
+    fn refresh(ctx: *mut c_void, index: u32, epoch: u32, found: &mut Refreshed) {
+        refresh(ctx, index, epoch, found);
+    }
+}
+
+#[inline(never)]
+extern "C" fn refresh(ctx: *mut c_void, index: u32, epoch: u32, found: &mut Refreshed) {
+    let ctx = TcContext::new(ctx.cast());
+    *found = next_hop::refresh(&Kernel(&ctx), index, epoch);
+}
+
+#[inline(never)]
+extern "C" fn answer(ctx: *mut c_void, l3: usize, message: u32) -> u32 {
+    let ctx = TcContext::new(ctx.cast());
+    let [kind, code, low, high] = message.to_ne_bytes();
+    let message = Message { kind, code, mtu: u16::from_ne_bytes([low, high]) };
+    icmp::answer(&mut Skb(&ctx), l3, message).is_some().into()
+}
+
+/// Brings the headers into the part of the packet a program can read.
+#[inline(always)]
+fn pull(ctx: &TcContext) {
+    // SAFETY: the context is the program's own.
+    let len = unsafe { (*ctx.skb.skb).len };
+    let linear = (ctx.data_end() - ctx.data()) as u32;
+    if linear < len && linear < PULL {
+        let want = if len < PULL { len } else { PULL };
+        // SAFETY: as above. If it fails the parser finds the packet too short.
+        unsafe { bpf_skb_pull_data(ctx.skb.skb, want) };
+    }
+}
+
+/// The director on TC ingress.
+#[inline(always)]
+pub fn ingress(ctx: &TcContext) -> i32 {
+    // SAFETY: the context is the program's own.
+    if unsafe { (*ctx.skb.skb).vlan_present } != 0 && has_vlan_devices() {
+        return NEXT;
+    }
+    pull(ctx);
+    let mut skb = Skb(ctx);
+    match director::ingress(&Kernel(ctx), &mut skb) {
+        Verdict::Pass | Verdict::Stack | Verdict::HandUp => NEXT,
+        Verdict::Send(egress) => send(ctx, egress),
+        Verdict::Resolve(ifindex, next) => resolve(ctx, ifindex, next),
+        Verdict::Loopback => to_loopback(&mut skb),
+        Verdict::Answer => send_back(ctx),
+        Verdict::Drop(_) => SHOT,
+        Verdict::Open => {
+            // SAFETY: called from the entry function; returns only when the slot is empty.
+            let _ = unsafe { TC_PROGRAMS.tail_call(ctx, OPEN) };
+            SHOT
+        }
+    }
+}
+
+/// Makes a connection, then starts over.
+#[inline(always)]
+pub fn open(ctx: &TcContext) -> i32 {
+    match director::open(&Kernel(ctx), &Skb(ctx)) {
+        Opened::Connected => {
+            // SAFETY: called from the entry function; returns only when the slot is empty.
+            let _ = unsafe { TC_PROGRAMS.tail_call(ctx, DIRECTOR) };
+            SHOT
+        }
+        Opened::Pass => NEXT,
+        Opened::Drop(_) => SHOT,
+        Opened::NoDestination => {
+            // SAFETY: called from the entry function; returns only when the slot is empty.
+            let _ = unsafe { TC_PROGRAMS.tail_call(ctx, UNREACHABLE) };
+            SHOT
+        }
+    }
+}
+
+/// Tells the sender that nobody takes its connection.
+#[inline(always)]
+pub fn unreachable(ctx: &TcContext) -> i32 {
+    if director::unreachable(&mut Skb(ctx)) { send_back(ctx) } else { SHOT }
+}
+
+/// The director on TC egress: replies of real servers on the director itself.
+#[inline(always)]
+pub fn egress(ctx: &TcContext) -> i32 {
+    let Some(runtime) = RUNTIME.get_ptr(0) else {
+        return NEXT;
+    };
+    // SAFETY: the pointer is into the map.
+    if unsafe { (&raw const (*runtime).local_replies).read_volatile() } == 0 {
+        return NEXT;
+    }
+    pull(ctx);
+    match director::egress(&Kernel(ctx), &mut Skb(ctx)) {
+        Verdict::Drop(_) => SHOT,
+        _ => NEXT,
+    }
+}
+
+/// Takes the outer header off tunnelled packets.
+#[inline(always)]
+pub fn decapsulate(ctx: &TcContext) -> i32 {
+    pull(ctx);
+    let Some(outer) = realserver::outer(&Skb(ctx)) else {
+        return NEXT;
+    };
+    // SAFETY: the context is the program's own.
+    let code = unsafe { bpf_skb_adjust_room(ctx.skb.skb, -(outer.len as i32), BPF_ADJ_ROOM_MAC, 0) };
+    if code == 0 { NEXT } else { SHOT }
+}
+
+#[inline(always)]
+fn has_vlan_devices() -> bool {
+    match RUNTIME.get_ptr(0) {
+        // SAFETY: the pointer is into the map.
+        Some(runtime) => unsafe { (&raw const (*runtime).vlan_devices).read_volatile() != 0 },
+        None => false,
+    }
+}
+
+/// Out of an interface; a tag stays only on the way back out of the interface it came from.
+#[inline(always)]
+fn send(ctx: &TcContext, egress: *const Egress) -> i32 {
+    // SAFETY: the pointer is into the map, the context is the program's own.
+    unsafe {
+        let ifindex = (*egress).ifindex;
+        if (*ctx.skb.skb).vlan_present != 0 && ifindex != ctx.ingress() {
+            bpf_skb_vlan_pop(ctx.skb.skb);
+        }
+        bpf_redirect(ifindex, 0) as i32
+    }
+}
+
+#[inline(always)]
+fn resolve(ctx: &TcContext, ifindex: u32, next: Be32) -> i32 {
+    // SAFETY: all bits zero is a valid value of this plain struct; the context is the program's own.
+    unsafe {
+        let mut params: bpf_redir_neigh = core::mem::zeroed();
+        params.nh_family = AF_INET;
+        params.__bindgen_anon_1.ipv4_nh = next.raw();
+        if (*ctx.skb.skb).vlan_present != 0 && ifindex != ctx.ingress() {
+            bpf_skb_vlan_pop(ctx.skb.skb);
+        }
+        bpf_redirect_neigh(ifindex, &raw mut params, size_of::<bpf_redir_neigh>() as i32, 0) as i32
+    }
+}
+
+/// To a client on the director: received from `lo`, whose link-layer address is zero.
+#[inline(always)]
+fn to_loopback(skb: &mut Skb<'_>) -> i32 {
+    if skb.write(0, [0u16; 6]).is_none() {
+        return SHOT;
+    }
+    // SAFETY: the helper only records where the packet goes.
+    unsafe { bpf_redirect(LOOPBACK, u64::from(BPF_F_INGRESS)) as i32 }
+}
+
+/// Back to where it came from: a client on the director listens on `lo`.
+#[inline(always)]
+fn send_back(ctx: &TcContext) -> i32 {
+    let ifindex = ctx.ingress();
+    let flags = if ifindex == LOOPBACK { u64::from(BPF_F_INGRESS) } else { 0 };
+    // SAFETY: the helper only records where the packet goes.
+    unsafe { bpf_redirect(ifindex, flags) as i32 }
+}
+

@@ -1,0 +1,257 @@
+//! XDP: frames before they become the kernel's packets.
+
+use core::ffi::c_void;
+
+use aya_ebpf::EbpfContext;
+use aya_ebpf::bindings::xdp_action;
+use aya_ebpf::helpers::generated::{bpf_redirect, bpf_xdp_adjust_head, bpf_xdp_adjust_tail};
+use aya_ebpf::programs::XdpContext;
+use pointsman_core::director::{self, Opened, Verdict};
+use pointsman_core::host::Packet;
+use pointsman_core::icmp;
+use pointsman_core::layout::Egress;
+use pointsman_core::next_hop::{self, Refreshed};
+use pointsman_core::wire::checksum::Diff;
+use pointsman_core::wire::icmp4::Message;
+use pointsman_core::wire::ethernet;
+
+use crate::maps::{DIRECTOR, EGRESS, EGRESS_IDS, OPEN, UNREACHABLE, XDP_PROGRAMS};
+use crate::tables::{Context, Kernel};
+
+/// A frame in XDP.
+pub struct Frame<'a>(&'a XdpContext);
+
+impl Frame<'_> {
+    #[inline(always)]
+    fn at<T>(&self, at: usize) -> Option<*mut T> {
+        let (start, end) = (self.0.data(), self.0.data_end());
+        if start + at + size_of::<T>() > end {
+            return None;
+        }
+        Some((start + at) as *mut T)
+    }
+
+    /// Moves the link-layer header (14, 18 or 22 bytes) from `from` to the head of the frame.
+    #[inline(always)]
+    fn move_link_header(&mut self, from: usize, len: usize) -> Option<()> {
+        let head = self.read::<[u16; 7]>(from)?;
+        self.write(0, head)?;
+        if len > 14 {
+            let tag = self.read::<[u16; 2]>(from + 14)?;
+            self.write(14, tag)?;
+        }
+        if len > 18 {
+            let tag = self.read::<[u16; 2]>(from + 18)?;
+            self.write(18, tag)?;
+        }
+        Some(())
+    }
+
+    #[inline(always)]
+    fn adjust_head(&mut self, delta: i32) -> Option<()> {
+        // SAFETY: the context is the program's own.
+        let code = unsafe { bpf_xdp_adjust_head(self.0.ctx, delta) };
+        (code == 0).then_some(())
+    }
+}
+
+impl Packet for Frame<'_> {
+    #[inline(always)]
+    fn len(&self) -> u32 {
+        (self.0.data_end() - self.0.data()) as u32
+    }
+
+    #[inline(always)]
+    fn read<T: Copy>(&self, at: usize) -> Option<T> {
+        // SAFETY: at() checked the bounds.
+        self.at::<T>(at).map(|p| unsafe { p.read_unaligned() })
+    }
+
+    #[inline(always)]
+    fn write<T: Copy>(&mut self, at: usize, value: T) -> Option<()> {
+        // SAFETY: at() checked the bounds.
+        self.at::<T>(at).map(|p| unsafe { p.write_unaligned(value) })
+    }
+
+    #[inline(always)]
+    fn update_checksum(
+        &mut self,
+        at: usize,
+        addresses: Diff,
+        ports: Diff,
+        optional: bool,
+    ) -> Option<()> {
+        let old = self.read::<u16>(at)?;
+        if optional && old == 0 {
+            return Some(());
+        }
+        let new = addresses.and(ports).apply(old);
+        self.write(at, if optional && new == 0 { 0xffff } else { new })
+    }
+
+    #[inline(always)]
+    fn largest_datagram(&self, total_len: u16, _headers: u16) -> u16 {
+        total_len
+    }
+
+    #[inline(always)]
+    fn push_ipv4(&mut self, l3: usize, header: [u32; 5]) -> Option<()> {
+        self.adjust_head(-20)?;
+        self.move_link_header(20, l3)?;
+        self.write(l3, header)
+    }
+
+    #[inline(always)]
+    fn reshape(&mut self, l3: usize, bytes: u32, len: u32) -> Option<()> {
+        self.adjust_head(-(bytes as i32))?;
+        self.move_link_header(bytes as usize, l3)?;
+        let delta = len as i32 - self.len() as i32;
+        // SAFETY: the context is the program's own.
+        let code = unsafe { bpf_xdp_adjust_tail(self.0.ctx, delta) };
+        (code == 0).then_some(())
+    }
+
+    #[inline(always)]
+    fn answer_apart(&mut self, l3: usize, message: Message) -> Option<()> {
+        let [low, high] = message.mtu.to_ne_bytes();
+        let message = u32::from_ne_bytes([message.kind, message.code, low, high]);
+        (answer(self.0.as_ptr(), l3, message) != 0).then_some(())
+    }
+}
+
+impl Context for XdpContext {
+    const HANDS_UP: bool = true;
+
+    #[inline(always)]
+    fn raw(&self) -> *mut c_void {
+        self.as_ptr()
+    }
+
+    #[inline(always)]
+    fn ingress(&self) -> u32 {
+        // SAFETY: the context is the program's own.
+        unsafe { (*self.ctx).ingress_ifindex }
+    }
+
+    /// XDP sees flooded frames too: compare the destination with the interface's own address.
+    #[inline(always)]
+    fn is_for_us(&self) -> bool {
+        // SAFETY: values are only ever inserted and removed, never changed.
+        let Some(&index) = (unsafe { EGRESS_IDS.get(&self.ingress()) }) else {
+            return true;
+        };
+        let (Some(egress), Some(to)) = (EGRESS.get_ptr(index), Frame(self).read::<[u16; 3]>(0)) else {
+            return true;
+        };
+        // SAFETY: the pointer is into the map.
+        to == unsafe { (*egress).mac }
+    }
+
+    #[inline(always)]
+    fn refresh(ctx: *mut c_void, index: u32, epoch: u32, found: &mut Refreshed) {
+        refresh(ctx, index, epoch, found);
+    }
+}
+
+#[inline(never)]
+extern "C" fn refresh(ctx: *mut c_void, index: u32, epoch: u32, found: &mut Refreshed) {
+    let ctx = XdpContext::new(ctx.cast());
+    *found = next_hop::refresh(&Kernel(&ctx), index, epoch);
+}
+
+#[inline(never)]
+extern "C" fn answer(ctx: *mut c_void, l3: usize, message: u32) -> u32 {
+    let ctx = XdpContext::new(ctx.cast());
+    let [kind, code, low, high] = message.to_ne_bytes();
+    let message = Message { kind, code, mtu: u16::from_ne_bytes([low, high]) };
+    icmp::answer(&mut Frame(&ctx), l3, message).is_some().into()
+}
+
+/// The director on XDP.
+#[inline(always)]
+pub fn director(ctx: &XdpContext) -> u32 {
+    let mut frame = Frame(ctx);
+    match director::ingress(&Kernel(ctx), &mut frame) {
+        Verdict::Pass | Verdict::Stack | Verdict::HandUp => xdp_action::XDP_PASS,
+        Verdict::Send(egress) => send(ctx, &mut frame, egress),
+        Verdict::Answer => xdp_action::XDP_TX,
+        Verdict::Drop(_) => xdp_action::XDP_DROP,
+        Verdict::Open => {
+            // SAFETY: called from the entry function; returns only when the slot is empty.
+            let _ = unsafe { XDP_PROGRAMS.tail_call(ctx, OPEN) };
+            xdp_action::XDP_ABORTED
+        }
+        // Only TC can do these; the core hands them up instead.
+        Verdict::Resolve(..) | Verdict::Loopback => xdp_action::XDP_ABORTED,
+    }
+}
+
+/// Makes a connection, then starts over.
+#[inline(always)]
+pub fn open(ctx: &XdpContext) -> u32 {
+    match director::open(&Kernel(ctx), &Frame(ctx)) {
+        Opened::Connected => {
+            // SAFETY: called from the entry function; returns only when the slot is empty.
+            let _ = unsafe { XDP_PROGRAMS.tail_call(ctx, DIRECTOR) };
+            xdp_action::XDP_ABORTED
+        }
+        Opened::Pass => xdp_action::XDP_PASS,
+        Opened::Drop(_) => xdp_action::XDP_DROP,
+        Opened::NoDestination => {
+            // SAFETY: called from the entry function; returns only when the slot is empty.
+            let _ = unsafe { XDP_PROGRAMS.tail_call(ctx, UNREACHABLE) };
+            xdp_action::XDP_DROP
+        }
+    }
+}
+
+/// Tells the sender that nobody takes its connection.
+#[inline(always)]
+pub fn unreachable(ctx: &XdpContext) -> u32 {
+    if director::unreachable(&mut Frame(ctx)) { xdp_action::XDP_TX } else { xdp_action::XDP_DROP }
+}
+
+/// Out of an interface, with the VLAN tag it wants.
+///
+/// A tag stays as it is when the frame leaves by the interface it came from and that interface asks
+/// for none: one-armed on a trunk without VLAN devices.
+#[inline(always)]
+fn send(ctx: &XdpContext, frame: &mut Frame<'_>, egress: *const Egress) -> u32 {
+    // SAFETY: the pointer is into the map.
+    let (ifindex, vlan) = unsafe { ((*egress).xdp_ifindex, (*egress).vlan) };
+    let back = ifindex == ctx.ingress();
+    let tagged = match frame.read::<u16>(ethernet::TYPE) {
+        Some(kind) => kind == ethernet::VLAN.raw() || kind == ethernet::QINQ.raw(),
+        None => return xdp_action::XDP_ABORTED,
+    };
+    let retagged = match (vlan, tagged) {
+        (0, false) => Some(()),
+        (0, true) if back => Some(()),
+        (0, true) => untag(frame),
+        (id, true) => frame.write(ethernet::TCI, id.to_be()),
+        (id, false) => tag(frame, id),
+    };
+    if retagged.is_none() {
+        return xdp_action::XDP_ABORTED;
+    }
+    if back {
+        return xdp_action::XDP_TX;
+    }
+    // SAFETY: the helper only records where the frame goes.
+    unsafe { bpf_redirect(ifindex, 0) as u32 }
+}
+
+#[inline(always)]
+fn untag(frame: &mut Frame<'_>) -> Option<()> {
+    let addresses = frame.read::<[u16; 6]>(0)?;
+    frame.adjust_head(ethernet::TAG_LEN as i32)?;
+    frame.write(0, addresses)
+}
+
+#[inline(always)]
+fn tag(frame: &mut Frame<'_>, id: u16) -> Option<()> {
+    let addresses = frame.read::<[u16; 6]>(0)?;
+    frame.adjust_head(-(ethernet::TAG_LEN as i32))?;
+    frame.write(0, addresses)?;
+    frame.write(ethernet::TYPE, [ethernet::VLAN.raw(), id.to_be()])
+}

@@ -1,0 +1,12 @@
+//! The connection table: what a slot holds, how it is found, filled, and when it counts as absent.
+
+mod key;
+mod slot;
+mod table;
+
+pub use key::{Hash, Key};
+pub use slot::{
+    FLAG_INACTIVE, FLAG_NO_OUTPUT, FLAG_REPLY, KIND_METHOD, KIND_REWRITE, KIND_TO_LOOPBACK, KIND_TO_STACK, NO_PARTNER,
+    Set, Slot, Status, TAG_EMPTY, Tag, Word, has_lapsed,
+};
+pub use table::{NO_SLOT, Found, claim, find, find_index, kill, partner, publish, release, slot};

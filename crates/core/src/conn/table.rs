@@ -1,0 +1,288 @@
+//! Finding, claiming and freeing slots without locks.
+//!
+//! A connection may lie in two sets, each of eight neighbouring slots. It is put into the first set
+//! while that has a free slot, so that most packets miss the cache once. All changes of ownership
+//! are compare-and-swaps on the tag.
+
+use crate::atomic;
+use crate::conn::slot::{
+    FLAG_INACTIVE, NO_PARTNER, Set, Slot, Status, TAG_EMPTY, Tag, Word, has_lapsed,
+};
+use crate::conn::{Hash, Key};
+use crate::host::Tables;
+use crate::layout::WAYS;
+use crate::proto;
+
+/// A slot that held the wanted key.
+#[derive(Clone, Copy, Debug)]
+pub struct Found {
+    /// The slot.
+    pub slot: *mut Slot,
+    /// Its index in the table.
+    pub index: u32,
+    /// Its tag when it matched. If the tag is another after reading, the reading is void.
+    pub tag: u64,
+}
+
+/// Index that stands for no slot.
+pub const NO_SLOT: u32 = u32::MAX;
+
+/// The slot with an index, with its present tag; `None` beyond the table.
+#[inline(always)]
+pub fn slot<T: Tables>(tables: &T, index: u32) -> Option<Found> {
+    let slots = tables.set(index / WAYS)?.cast::<Slot>();
+    // SAFETY: masked to the set.
+    unsafe {
+        let slot = slots.add((index & (WAYS - 1)) as usize);
+        Some(Found { slot, index, tag: atomic::load(&raw const (*slot).tag) })
+    }
+}
+
+/// Looks a key up like [`find`]; its index or [`NO_SLOT`].
+#[inline(always)]
+pub fn find_index<T: Tables>(tables: &T, hash: Hash, key: &Key, now: u32) -> u32 {
+    find(tables, hash, key, now).map_or(NO_SLOT, |found| found.index)
+}
+
+/// Looks a key up. A slot that lapsed counts as absent.
+#[inline(always)]
+pub fn find<T: Tables>(tables: &T, hash: Hash, key: &Key, now: u32) -> Option<Found> {
+    let mask = tables.set_mask();
+    match find_in(tables, hash.first_set(mask), hash, key, now) {
+        Some(found) => Some(found),
+        None => find_in(tables, hash.second_set(mask), hash, key, now),
+    }
+}
+
+#[inline(always)]
+fn find_in<T: Tables>(tables: &T, set: u32, hash: Hash, key: &Key, now: u32) -> Option<Found> {
+    let slots = tables.set(set)?.cast::<Slot>();
+    let fingerprint = hash.fingerprint();
+    let first = hash.first_way();
+    for i in 0..WAYS {
+        let way = (first + i) & (WAYS - 1);
+        // SAFETY: way is below WAYS, so the slot lies in the set.
+        let (slot, tag) = unsafe {
+            let slot = slots.add(way as usize);
+            (slot, atomic::load(&raw const (*slot).tag))
+        };
+        if !Tag::matches(tag, fingerprint) {
+            continue;
+        }
+        // SAFETY: as above.
+        let (same, expires) =
+            unsafe { (Slot::key(slot) == *key, atomic::load(&raw const (*slot).expires)) };
+        if same && (!has_lapsed(expires, now) || partner_lives(tables, slot, now)) {
+            return Some(Found { slot, index: set * WAYS + way, tag });
+        }
+    }
+    None
+}
+
+/// A direction without traffic lives as long as the other one does.
+#[inline(always)]
+fn partner_lives<T: Tables>(tables: &T, slot: *const Slot, now: u32) -> bool {
+    match partner(tables, slot) {
+        // SAFETY: partner() returns pointers into the table.
+        Some(other) => !has_lapsed(unsafe { atomic::load(&raw const (*other.slot).expires) }, now),
+        None => false,
+    }
+}
+
+/// The slot of the other direction, if it still belongs to this connection.
+#[inline(always)]
+pub fn partner<T: Tables>(tables: &T, of: *const Slot) -> Option<Found> {
+    // SAFETY: the caller's slot lies in the table.
+    let index = unsafe { atomic::load(&raw const (*of).partner) };
+    if index == NO_PARTNER {
+        return None;
+    }
+    slot(tables, index).filter(|other| Tag::status(other.tag) == Status::Ready)
+}
+
+/// Takes a slot for a new key: a free or lapsed one of the first set, then of the second; else the
+/// half-open or closing connection of either set that lapses first. [`NO_SLOT`] when every slot
+/// holds an established connection. What was there is removed with its other direction.
+///
+/// The slot is the caller's alone until [`publish`] or [`release`].
+#[inline(always)]
+pub fn claim<T: Tables>(tables: &T, hash: Hash, now: u32) -> u32 {
+    let mask = tables.set_mask();
+    let way = hash.first_way();
+    for i in 0..2 {
+        let set = if i == 0 { hash.first_set(mask) } else { hash.second_set(mask) };
+        let index = claim_free(tables, set, way, now);
+        if index != NO_SLOT {
+            return index;
+        }
+    }
+    claim_evicting(tables, hash, now)
+}
+
+#[inline(always)]
+fn claim_evicting<T: Tables>(tables: &T, hash: Hash, now: u32) -> u32 {
+    let mask = tables.set_mask();
+    let mut best = u64::MAX;
+    for i in 0..2 * WAYS {
+        let set = if i < WAYS { hash.first_set(mask) } else { hash.second_set(mask) };
+        let Some(found) = slot(tables, set * WAYS + (i & (WAYS - 1))) else {
+            return NO_SLOT;
+        };
+        // SAFETY: found slots lie in the table.
+        let (word, expires) = unsafe {
+            (
+                Word(atomic::load(&raw const (*found.slot).word)),
+                atomic::load(&raw const (*found.slot).expires),
+            )
+        };
+        // Rank first, then the time left (at most 2^31 jiffies), then the way, in one number to
+        // take the least of; rank 0, never, becomes the largest.
+        let rank = u64::from(proto::eviction_rank(word.proto(), word.state()).wrapping_sub(1));
+        let left = u64::from(expires.wrapping_sub(now) & 0x7fff_ffff);
+        let candidate = rank << 40 | left << 8 | u64::from(i);
+        if candidate < best {
+            best = candidate;
+        }
+    }
+    if best >> 40 >= 2 {
+        return NO_SLOT;
+    }
+    let way = best as u32 & (2 * WAYS - 1);
+    let set = if way < WAYS { hash.first_set(mask) } else { hash.second_set(mask) };
+    let index = set * WAYS + (way & (WAYS - 1));
+    if !take(tables, index) {
+        return NO_SLOT;
+    }
+    tables.count_eviction();
+    index
+}
+
+/// A free or lapsed slot of a set.
+#[inline(always)]
+fn claim_free<T: Tables>(tables: &T, set: u32, first: u32, now: u32) -> u32 {
+    for i in 0..WAYS {
+        let index = set * WAYS + ((first + i) & (WAYS - 1));
+        let Some(found) = slot(tables, index) else {
+            return NO_SLOT;
+        };
+        let free = match Tag::status(found.tag) {
+            Status::Empty => true,
+            Status::Claimed => false,
+            Status::Ready => {
+                // SAFETY: found slots lie in the table.
+                has_lapsed(unsafe { atomic::load(&raw const (*found.slot).expires) }, now)
+                    && !partner_lives(tables, found.slot, now)
+            }
+        };
+        if free && take(tables, index) {
+            return index;
+        }
+    }
+    NO_SLOT
+}
+
+/// Takes a slot over, whatever it holds; false when somebody else was faster.
+#[inline(always)]
+fn take<T: Tables>(tables: &T, index: u32) -> bool {
+    let Some(found) = slot(tables, index) else {
+        return false;
+    };
+    if Tag::status(found.tag) == Status::Claimed {
+        return false;
+    }
+    // SAFETY: found slots lie in the table; what is read is used only if the tag was still the same.
+    unsafe {
+        let other = atomic::load(&raw const (*found.slot).partner);
+        let word = Word(atomic::load(&raw const (*found.slot).word));
+        let server = atomic::load(&raw const (*found.slot).server);
+        let tag = &raw mut (*found.slot).tag;
+        if atomic::cas64(tag, found.tag, Tag::claimed(found.tag)) != found.tag {
+            return false;
+        }
+        if Tag::status(found.tag) == Status::Ready {
+            if !word.is_reply() {
+                settle(tables, word, server);
+            }
+            if other != NO_PARTNER
+                && let Some(other) = slot(tables, other)
+                && Tag::status(other.tag) == Status::Ready
+            {
+                remove_one(tables, &other);
+            }
+        }
+    }
+    true
+}
+
+/// Makes a claimed and filled slot visible.
+#[inline(always)]
+pub fn publish(slot: *mut Slot, hash: Hash) {
+    // SAFETY: the caller claimed the slot; the exchange orders its contents before the tag.
+    unsafe {
+        let tag = atomic::load(&raw const (*slot).tag);
+        atomic::swap64(&raw mut (*slot).tag, Tag::ready(tag, hash.fingerprint()));
+    }
+}
+
+/// Gives a claimed slot back unused.
+#[inline(always)]
+pub fn release(slot: *mut Slot) {
+    // SAFETY: the caller claimed the slot.
+    unsafe {
+        let tag = atomic::load(&raw const (*slot).tag);
+        atomic::swap64(&raw mut (*slot).tag, Tag::empty(tag));
+    }
+}
+
+/// Removes the connection that a slot held under this tag, both directions; whoever frees the
+/// request's slot settles the counts. False when somebody else was first.
+#[inline(always)]
+pub fn kill<T: Tables>(tables: &T, index: u32, tag: u64) -> bool {
+    let Some(found) = slot(tables, index) else {
+        return false;
+    };
+    let other = partner(tables, found.slot);
+    if !remove_one(tables, &Found { tag, ..found }) {
+        return false;
+    }
+    if let Some(other) = other {
+        remove_one(tables, &other);
+    }
+    true
+}
+
+#[inline(always)]
+fn remove_one<T: Tables>(tables: &T, found: &Found) -> bool {
+    // SAFETY: found slots lie in the table.
+    unsafe {
+        let word = Word(atomic::load(&raw const (*found.slot).word));
+        let server = atomic::load(&raw const (*found.slot).server);
+        let empty = Tag::empty(found.tag);
+        if found.tag == TAG_EMPTY
+            || atomic::cas64(&raw mut (*found.slot).tag, found.tag, empty) != found.tag
+        {
+            return false;
+        }
+        if !word.is_reply() {
+            settle(tables, word, server);
+        }
+        true
+    }
+}
+
+/// Takes a removed connection off its server's counts.
+#[inline(always)]
+fn settle<T: Tables>(tables: &T, word: Word, server: u32) {
+    if let Some(server) = tables.server(server) {
+        // SAFETY: server records live as long as the maps.
+        unsafe {
+            if word.flags() & FLAG_INACTIVE != 0 {
+                atomic::add32(&raw mut (*server).inactive, 1u32.wrapping_neg());
+            } else {
+                atomic::add32(&raw mut (*server).active, 1u32.wrapping_neg());
+            }
+        }
+    }
+}
+
+const _: () = assert!(size_of::<Set>() == 64 * WAYS as usize);

@@ -1,0 +1,53 @@
+//! Turning a packet into the ICMP error about it, to go back where it came from.
+
+use crate::addr::Be16;
+use crate::host::Packet;
+use crate::wire::checksum::{add, finish};
+use crate::wire::icmp4::{self, Message};
+use crate::wire::{ipv4, tcp};
+
+/// Bytes put before the quoted packet: IPv4 and ICMP header.
+pub const ROOM: u32 = (ipv4::MIN_LEN + icmp4::LEN) as u32;
+
+/// Rewrites the frame, whose IPv4 header lies at `l3`, into an error from the VIP to the sender, addressed to the link-layer address
+/// it came from. Quotes the IP header and 8 bytes of UDP, 20 of TCP: where a checksum is still to be
+/// computed by hardware the frame cannot be cut before that field.
+#[inline(always)]
+pub fn answer<P: Packet>(packet: &mut P, l3: usize, message: Message) -> Option<()> {
+    let ip = packet.read::<ipv4::Header>(l3)?;
+    let transport = if ip.protocol == ipv4::TCP { tcp::MIN_LEN } else { icmp4::QUOTED_TRANSPORT };
+    let quoted = usize::from(ip.version_ihl & 0xf) * 4 + transport;
+    let (destination, source) = (ip.addresses as u32, (ip.addresses >> 32) as u32);
+    let tos = ip.tos & 0x1e | 0xc0;
+
+    let icmp = [message.kind, message.code];
+    let mtu = Be16::new(message.mtu);
+    let mut sum = add(u32::from(u16::from_ne_bytes(icmp)), u32::from(mtu.raw()));
+    let mut at = 0;
+    while at < quoted {
+        sum = add(sum, packet.read::<u32>(l3 + at)?);
+        at += 4;
+    }
+    let checksum = finish(sum);
+
+    let (to_low, to_high) = (packet.read::<u32>(0)?, packet.read::<u16>(4)?);
+    let (from_low, from_high) = (packet.read::<u32>(6)?, packet.read::<u16>(10)?);
+    packet.reshape(l3, ROOM, (l3 + quoted) as u32 + ROOM)?;
+    packet.write(0, from_low)?;
+    packet.write(4, from_high)?;
+    packet.write(6, to_low)?;
+    packet.write(10, to_high)?;
+
+    let total_len = Be16::new((quoted as u32 + ROOM) as u16).raw();
+    let first = u32::from(u16::from_ne_bytes([0x45, tos])) | u32::from(total_len) << 16;
+    let third = u32::from(u16::from_ne_bytes([64, ipv4::ICMP]));
+    let header_sum = add(add(first, third), add(source, destination));
+    packet.write(l3, first)?;
+    packet.write(l3 + 4, 0u32)?;
+    packet.write(l3 + 8, third | u32::from(finish(header_sum)) << 16)?;
+    packet.write(l3 + 12, source)?;
+    packet.write(l3 + 16, destination)?;
+    let at = l3 + ipv4::MIN_LEN;
+    packet.write(at, u32::from(u16::from_ne_bytes(icmp)) | u32::from(checksum) << 16)?;
+    packet.write(at + 4, u32::from(mtu.raw()) << 16)
+}

@@ -1,0 +1,140 @@
+//! Ways out: looked up once, kept in the slot and with the server, valid for one epoch.
+
+use crate::addr::Be32;
+use crate::atomic;
+use crate::conn::{self, KIND_METHOD, Slot, Word};
+use crate::drop::Drop;
+use crate::forward::{self, tunnel};
+use crate::host::{Host, Route};
+use crate::layout::{NextHop, SERVER_AVAILABLE, SERVER_NEIGHBOUR_DEAD, ServerRecord};
+
+/// How a packet leaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// To a known neighbour.
+    Neighbour(NextHop),
+    /// Out of this interface to this address, by the kernel's neighbour resolution.
+    Kernel(u32, Be32),
+    /// To the director's own stack.
+    Local,
+}
+
+/// The way to a real server, from its record while that is of the present epoch.
+#[inline(always)]
+pub fn of_server<H: Host>(host: &H, server: *mut ServerRecord, epoch: u32) -> Route {
+    // SAFETY: server records live as long as the maps; the sequence number tells whether the next
+    // hop was whole.
+    unsafe {
+        let seq = atomic::load(&raw const (*server).next_hop_seq);
+        if seq & 1 == 0 && atomic::load(&raw const (*server).next_hop_epoch) == epoch {
+            let hop = NextHop::new(
+                atomic::load(&raw const (*server).next_hop.way),
+                atomic::load(&raw const (*server).next_hop.mtu),
+            );
+            if atomic::load(&raw const (*server).next_hop_seq) == seq {
+                return Route::Resolved(hop);
+            }
+        }
+        let route = host.route(atomic::load(&raw const (*server).rip));
+        if let Route::Resolved(hop) = route
+            && seq & 1 == 0
+            && atomic::cas32(&raw mut (*server).next_hop_seq, seq, seq | 1) == seq
+        {
+            atomic::store(&raw mut (*server).next_hop.way, hop.way);
+            atomic::store(&raw mut (*server).next_hop.mtu, hop.mtu);
+            atomic::store(&raw mut (*server).next_hop_epoch, epoch);
+            atomic::cas32(&raw mut (*server).next_hop_seq, seq | 1, seq.wrapping_add(2));
+        }
+        route
+    }
+}
+
+/// What [`refresh`] found.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct Refreshed {
+    /// [`Refreshed::HOP`], [`Refreshed::UNRESOLVED`], [`Refreshed::UNREACHABLE`], or the number of a
+    /// [`Drop`].
+    pub code: u32,
+    /// Interface of an unresolved way.
+    pub ifindex: u32,
+    /// Next address of an unresolved way.
+    pub next: Be32,
+    /// The way.
+    pub hop: NextHop,
+}
+
+impl Refreshed {
+    /// `hop` is the way.
+    pub const HOP: u32 = 0x100;
+    /// Known but for the neighbour.
+    pub const UNRESOLVED: u32 = 0x101;
+    /// None.
+    pub const UNREACHABLE: u32 = 0x102;
+}
+
+/// Looks the way of a connection up again and keeps it in its slot. The code is a [`Drop`] when the
+/// server was removed, or its neighbour is known to be dead.
+#[inline(always)]
+pub fn refresh<H: Host>(host: &H, index: u32, epoch: u32) -> Refreshed {
+    let mut found = Refreshed {
+        code: Drop::Internal as u32,
+        ifindex: 0,
+        next: Be32::new(0),
+        hop: NextHop::NONE,
+    };
+    let Some(own) = conn::slot(host, index) else {
+        return found;
+    };
+    // SAFETY: slots found by index lie in the table, server records live as long as the maps.
+    let (word, addresses, server) = unsafe {
+        (
+            Word(atomic::load(&raw const (*own.slot).word)),
+            atomic::load(&raw const (*own.slot).addresses),
+            atomic::load(&raw const (*own.slot).server),
+        )
+    };
+    let mut dead = false;
+    let route = if word.is_reply() {
+        host.route(Be32::from_raw((addresses >> 32) as u32))
+    } else {
+        let Some(server) = host.server(server) else {
+            return found;
+        };
+        // SAFETY: as above.
+        let flags = unsafe { atomic::load(&raw const (*server).flags) };
+        if flags & SERVER_AVAILABLE == 0 {
+            found.code = Drop::ServerRemoved as u32;
+            return found;
+        }
+        dead = flags & SERVER_NEIGHBOUR_DEAD != 0;
+        of_server(host, server, epoch)
+    };
+    match route {
+        Route::Resolved(hop) => {
+            found.code = Refreshed::HOP;
+            found.hop = for_connection(hop, word);
+            // SAFETY: as above.
+            unsafe { Slot::set_next_hop(own.slot, found.hop, epoch) };
+        }
+        Route::Unresolved(..) if dead && !H::HANDS_UP => found.code = Drop::NeighbourDead as u32,
+        Route::Unresolved(ifindex, next) => {
+            found.code = Refreshed::UNRESOLVED;
+            found.ifindex = ifindex;
+            found.next = next;
+        }
+        Route::Unreachable => found.code = Refreshed::UNREACHABLE,
+    }
+    found
+}
+
+/// The hop as a slot keeps it: what a tunnel adds is off its MTU.
+#[inline(always)]
+pub fn for_connection(hop: NextHop, word: Word) -> NextHop {
+    let tunnelled = !word.is_reply() && (word.kind() & KIND_METHOD) as u8 == forward::TUNNEL;
+    if tunnelled && !hop.is_local() {
+        NextHop::new(hop.way, hop.mtu.saturating_sub(tunnel::OVERHEAD))
+    } else {
+        hop
+    }
+}

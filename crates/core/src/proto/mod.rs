@@ -1,0 +1,29 @@
+//! States, timeouts and transitions of the transport protocols, as data.
+
+pub mod tcp;
+
+use crate::wire::ipv4;
+
+/// Index of UDP's only state in [`crate::layout::Runtime::timeouts`].
+pub const UDP_TIMEOUT: usize = 16;
+
+/// Default UDP timeout in seconds (`spec`: ip_vs_proto_udp.c).
+pub const UDP_DEFAULT_SECS: u32 = 300;
+
+/// Where a state's timeout lies in [`crate::layout::Runtime::timeouts`]. Always below 32.
+#[inline(always)]
+pub fn timeout_index(proto: u8, state: u8) -> usize {
+    if proto == ipv4::TCP { (state & 15) as usize } else { UDP_TIMEOUT }
+}
+
+/// Whether a connection in this state counts as active.
+#[inline(always)]
+pub fn is_active(proto: u8, state: u8) -> bool {
+    proto == ipv4::TCP && tcp::is_active(state)
+}
+
+/// How readily a connection gives its slot to a new one: 0 never, otherwise lower goes first.
+#[inline(always)]
+pub fn eviction_rank(proto: u8, state: u8) -> u8 {
+    if proto == ipv4::TCP { tcp::eviction_rank(state) } else { 0 }
+}

@@ -1,0 +1,96 @@
+//! The Internet checksum: RFC 1071 sums and RFC 1624 updates.
+//!
+//! Sums are kept as `u32` one's-complement accumulators in the byte order of memory, which
+//! RFC 1071 §2(B) allows; only the folded result touches the packet.
+
+/// A difference between old and new contents, to be applied to a checksum.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Diff(u32);
+
+impl Diff {
+    /// No change.
+    pub const NONE: Self = Self(0);
+
+    /// `old` became `new`: RFC 1624 eqn 3 without the outer terms (`~m + m'`).
+    #[inline(always)]
+    pub fn of32(old: u32, new: u32) -> Self {
+        Self(add(!old, new))
+    }
+
+    /// A 16-bit field changed.
+    #[inline(always)]
+    pub fn of16(old: u16, new: u16) -> Self {
+        Self(add(!u32::from(old) & 0xffff, u32::from(new)))
+    }
+
+    /// Both changes.
+    #[inline(always)]
+    pub fn and(self, other: Self) -> Self {
+        Self(add(self.0, other.0))
+    }
+
+    /// The accumulator, for helpers that take one.
+    #[inline(always)]
+    pub fn raw(self) -> u32 {
+        self.0
+    }
+
+    /// The checksum field after the change (RFC 1624 eqn 3: `HC' = ~(~HC + ~m + m')`).
+    #[inline(always)]
+    pub fn apply(self, checksum: u16) -> u16 {
+        !fold(add(u32::from(!checksum), self.0))
+    }
+}
+
+/// One's-complement addition of accumulators.
+#[inline(always)]
+pub fn add(a: u32, b: u32) -> u32 {
+    let sum = u64::from(a) + u64::from(b);
+    (sum as u32).wrapping_add((sum >> 32) as u32)
+}
+
+/// Folds an accumulator into 16 bits (not inverted).
+#[inline(always)]
+pub fn fold(sum: u32) -> u16 {
+    let sum = (sum >> 16) + (sum & 0xffff);
+    ((sum >> 16) + sum) as u16
+}
+
+/// The checksum of a message whose words sum to `sum`.
+#[inline(always)]
+pub fn finish(sum: u32) -> u16 {
+    !fold(sum)
+}
+
+/// The checksum of whole bytes, the slow and sure way; odd lengths are padded with zero.
+pub fn of_bytes(bytes: &[u8]) -> u16 {
+    let mut sum = 0u32;
+    for pair in bytes.chunks(2) {
+        let word = u16::from_ne_bytes([pair[0], pair.get(1).copied().unwrap_or(0)]);
+        sum = add(sum, u32::from(word));
+    }
+    finish(sum)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// RFC 1071 §3: the sum of 00 01 f2 03 f4 f5 f6 f7 is ddf2.
+    #[test]
+    fn the_example_of_rfc_1071_sums_to_ddf2() {
+        let bytes = [0x00, 0x01, 0xf2, 0x03, 0xf4, 0xf5, 0xf6, 0xf7];
+        assert_eq!(of_bytes(&bytes), !u16::from_be_bytes([0xdd, 0xf2]).to_be());
+    }
+
+    #[test]
+    fn an_update_equals_a_recount() {
+        let mut bytes: [u8; 20] = core::array::from_fn(|i| (i * 37 + 11) as u8);
+        bytes[10..12].fill(0);
+        let before = of_bytes(&bytes);
+        let old = u32::from_ne_bytes(bytes[12..16].try_into().unwrap());
+        let new = u32::from_ne_bytes([192, 168, 0, 10]);
+        bytes[12..16].copy_from_slice(&new.to_ne_bytes());
+        assert_eq!(Diff::of32(old, new).apply(before), of_bytes(&bytes));
+    }
+}

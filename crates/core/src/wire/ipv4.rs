@@ -1,0 +1,64 @@
+//! IPv4, RFC 791 §3.1.
+//!
+//! ```text
+//!  0                   1                   2                   3
+//! |Version|  IHL  |Type of Service|          Total Length         |
+//! |         Identification        |Flags|      Fragment Offset    |
+//! |  Time to Live |    Protocol   |         Header Checksum       |
+//! |                       Source Address                          |
+//! |                    Destination Address                        |
+//! ```
+
+use crate::addr::Be16;
+
+/// Bytes of a header without options.
+pub const MIN_LEN: usize = 20;
+/// Offset of the time to live (the protocol follows it).
+pub const TTL: usize = 8;
+/// Offset of the header checksum.
+pub const CHECKSUM: usize = 10;
+/// Offset of the source address.
+pub const SOURCE: usize = 12;
+/// Offset of the destination address.
+pub const DESTINATION: usize = 16;
+
+/// Flag: don't fragment.
+pub const DF: u16 = 0x4000;
+/// More-fragments flag and fragment offset: non-zero in every fragment.
+pub const FRAGMENT: u16 = 0x3fff;
+
+/// Protocol number of ICMP.
+pub const ICMP: u8 = 1;
+/// Protocol number of IP in IP (RFC 2003).
+pub const IPIP: u8 = 4;
+/// Protocol number of TCP.
+pub const TCP: u8 = 6;
+/// Protocol number of UDP.
+pub const UDP: u8 = 17;
+
+/// The fixed part of a header.
+#[repr(C, packed)]
+#[derive(Clone, Copy, Debug)]
+pub struct Header {
+    /// Version and header length in words.
+    pub version_ihl: u8,
+    /// DSCP and ECN.
+    pub tos: u8,
+    /// Bytes of header and payload.
+    pub total_len: Be16,
+    /// Identification.
+    pub id: Be16,
+    /// Flags and fragment offset.
+    pub fragment: Be16,
+    /// Time to live.
+    pub ttl: u8,
+    /// Protocol.
+    pub protocol: u8,
+    /// Header checksum, raw.
+    pub checksum: u16,
+    /// Source address in the low half, destination in the high half, both as they lie in memory
+    /// of a little-endian machine.
+    pub addresses: u64,
+}
+
+const _: () = assert!(size_of::<Header>() == MIN_LEN);

@@ -1,0 +1,10 @@
+//! Headers as they lie on the wire: offsets, field values, checksums. One header a file.
+//!
+//! Nothing here looks at more than one header or decides anything.
+
+pub mod checksum;
+pub mod ethernet;
+pub mod icmp4;
+pub mod ipv4;
+pub mod tcp;
+pub mod udp;

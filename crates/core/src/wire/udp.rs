@@ -1,0 +1,6 @@
+//! UDP, RFC 768.
+
+/// Bytes of the header.
+pub const LEN: usize = 8;
+/// Offset of the checksum; zero there means none was computed.
+pub const CHECKSUM: usize = 6;
