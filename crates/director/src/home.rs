@@ -4,6 +4,7 @@ use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{ErrorKind, Read, Seek, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
+use std::time::Duration;
 
 use nix::mount::MsFlags;
 use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
@@ -14,6 +15,8 @@ use crate::error::file;
 
 /// Where bpffs is expected.
 const BPFFS: &str = "/sys/fs/bpf";
+/// Between two tries to lock.
+const LOCK_PAUSE: Duration = Duration::from_millis(20);
 
 /// The lock that makes a director the only one of its network namespace. Held as long as the value
 /// lives, or the process: a killed director holds nothing.
@@ -45,15 +48,7 @@ impl Home {
             Err(error) if error.kind() == ErrorKind::NotFound => return Self::take(location),
             Err(error) => return Err(file("opening", &path)(error)),
         };
-        match lock.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                return Err(Error::AnotherDirector {
-                    pid: read_pid(&mut lock),
-                });
-            }
-            Err(TryLockError::Error(source)) => return Err(file("locking", &path)(source)),
-        }
+        lock_patiently(&mut lock, &path)?;
         // A director that ended may have removed the file between our open and our lock; then we
         // hold what nobody sees.
         let held = lock.metadata().map_err(file("reading", &path))?;
@@ -149,6 +144,21 @@ pub(crate) fn clear_dir(path: &Path) -> Result<(), Error> {
     }
 }
 
+/// Who asks whether a director runs holds the lock for an instant; a director holds it for good.
+fn lock_patiently(lock: &mut File, path: &Path) -> Result<(), Error> {
+    for last in [false, false, true] {
+        match lock.try_lock() {
+            Ok(()) => return Ok(()),
+            Err(TryLockError::Error(source)) => return Err(file("locking", path)(source)),
+            Err(TryLockError::WouldBlock) if last => break,
+            Err(TryLockError::WouldBlock) => std::thread::sleep(LOCK_PAUSE),
+        }
+    }
+    Err(Error::AnotherDirector {
+        pid: read_pid(lock),
+    })
+}
+
 fn read_pid(lock: &mut File) -> u32 {
     let mut text = String::new();
     let _ = lock.rewind();
@@ -172,40 +182,4 @@ fn mount_bpffs() -> Result<(), Error> {
     let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
     nix::mount::mount(Some("bpf"), path, Some("bpf"), flags, Some("mode=0700"))
         .map_err(|errno| file("mounting bpffs at", path)(errno.into()))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// A namespace nobody has: cookies count from 1.
-    fn nowhere(n: u64) -> Location {
-        Location::of_cookie(u64::MAX - u64::from(std::process::id()) * 16 - n)
-    }
-
-    #[test]
-    fn a_second_director_is_told_who_the_first_is() {
-        let location = nowhere(1);
-        let home = Home::take(location.clone()).unwrap();
-        assert_eq!(running(&location), Some(std::process::id()));
-        match Home::take(location.clone()) {
-            Err(Error::AnotherDirector { pid }) => assert_eq!(pid, std::process::id()),
-            other => panic!("{other:?}"),
-        }
-        home.clear();
-        assert!(!location.run_dir().exists());
-        assert_eq!(running(&location), None);
-    }
-
-    #[test]
-    fn who_leaves_keeps_what_must_be_restored_one_day() {
-        let location = nowhere(2);
-        let home = Home::take(location.clone()).unwrap();
-        fs::write(location.sysctl_file(), "{}").unwrap();
-        home.leave();
-        assert!(location.sysctl_file().exists());
-        assert_eq!(running(&location), None);
-        Home::take(location.clone()).unwrap().clear();
-        assert!(!location.run_dir().exists());
-    }
 }

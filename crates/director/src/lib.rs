@@ -21,6 +21,8 @@ mod launch;
 mod links;
 mod main_loop;
 mod netlink;
+#[cfg(test)]
+mod network_tests;
 mod next_hops;
 mod run;
 mod state;
