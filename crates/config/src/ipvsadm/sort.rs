@@ -1,7 +1,8 @@
 //! The order of listings.
 //!
-//! Marks and IPv4 addresses are compared by the sign of their 32-bit difference, which wraps, so
-//! that 224.0.0.9 comes before 10.0.0.1 and three addresses can form a ring. The order of a ring
+//! Marks, and the words of addresses, are compared by the sign of their 32-bit difference, which
+//! wraps, so that 224.0.0.9 comes before 10.0.0.1, and fd00::1 before 2001:db8::1; three addresses
+//! can form a ring. The order of a ring
 //! depends on the sorting algorithm: this is the stable merge sort of the C library.
 
 use std::cmp::Ordering;
@@ -62,27 +63,26 @@ fn compare_servers(a: &ServerView, b: &ServerView) -> Ordering {
     compare_addresses(a.addr, b.addr).then_with(|| a.port.cmp(&b.port))
 }
 
-/// The family of the first decides; of a mixed pair the other is read as if it had that family.
+/// The family of the first decides how many words are compared; of a mixed pair, the other is read
+/// as if it had that family.
 fn compare_addresses(a: IpAddr, b: IpAddr) -> Ordering {
-    match Family::from(a) {
-        Family::V4 => wrapping(first_word(a), first_word(b)),
-        Family::V6 => bytes(a).cmp(&bytes(b)),
-    }
+    let len = match Family::from(a) {
+        Family::V4 => 1,
+        Family::V6 => 4,
+    };
+    words(a)
+        .into_iter()
+        .zip(words(b))
+        .take(len)
+        .map(|(a, b)| wrapping(a, b))
+        .find(|order| order.is_ne())
+        .unwrap_or(Ordering::Equal)
 }
 
-fn first_word(addr: IpAddr) -> u32 {
-    let [a, b, c, d, ..] = bytes(addr);
-    u32::from_be_bytes([a, b, c, d])
-}
-
-fn bytes(addr: IpAddr) -> [u8; 16] {
+fn words(addr: IpAddr) -> [u32; 4] {
     match addr {
-        IpAddr::V4(v4) => {
-            let mut bytes = [0; 16];
-            bytes[..4].copy_from_slice(&v4.octets());
-            bytes
-        }
-        IpAddr::V6(v6) => v6.octets(),
+        IpAddr::V4(v4) => [v4.to_bits(), 0, 0, 0],
+        IpAddr::V6(v6) => [96, 64, 32, 0].map(|shift| (v6.to_bits() >> shift) as u32),
     }
 }
 
@@ -134,5 +134,7 @@ mod tests {
         assert!(before("224.0.0.9", "0.0.0.0"));
         assert!(before("10.0.0.9", "10.0.0.10"));
         assert!(before("fd00::1", "fd00::2"));
+        assert!(before("fd00::1", "2001:db8::1"));
+        assert!(before("fd00::1", "10.0.0.1"));
     }
 }
