@@ -100,7 +100,7 @@ fn start(options: &Options) -> anyhow::Result<ExitCode> {
     let status = client
         .status()
         .context("the director started but does not answer")?;
-    print!("{}", show::started(&status));
+    say(&show::started(&status));
     Ok(ExitCode::SUCCESS)
 }
 
@@ -157,15 +157,19 @@ fn status(json: bool) -> anyhow::Result<ExitCode> {
         }
         Err(error) => return Err(error.into()),
     };
-    print!(
-        "{}",
-        if json {
-            as_json(&status)?
-        } else {
-            show::status(&status)
-        }
-    );
+    let text = if json {
+        as_json(&status)?
+    } else {
+        show::status(&status)
+    };
+    say(&text);
     Ok(ExitCode::SUCCESS)
+}
+
+/// Prints; a reader that has seen enough (`| head`) is no reason to complain.
+fn say(text: &str) {
+    use std::io::Write;
+    let _ = std::io::stdout().write_all(text.as_bytes());
 }
 
 fn as_json(status: &Status) -> anyhow::Result<String> {

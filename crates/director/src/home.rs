@@ -109,8 +109,13 @@ pub(crate) fn remove_empty_run_dirs(location: &Location) {
     let _ = fs::remove_dir(Location::RUN_ROOT);
 }
 
+/// True when no map is pinned: there is nothing to adopt.
+pub(crate) fn is_pin_dir_empty(location: &Location) -> bool {
+    fs::read_dir(location.director_pins()).is_ok_and(|mut pins| pins.next().is_none())
+}
+
 /// Removes the directories of pins as far as nothing is in them.
-pub(crate) fn remove_empty_pin_dirs(location: &Location) {
+fn remove_empty_pin_dirs(location: &Location) {
     let _ = fs::remove_dir(location.director_pins());
     let _ = fs::remove_dir(location.pin_dir());
     let _ = fs::remove_dir(Location::PIN_ROOT);

@@ -84,7 +84,7 @@ pub fn stop(keep_forwarding: bool) -> Result<Stopped, Error> {
     };
     let report = Client::at(&location.socket())?.stop(keep_forwarding)?;
     let deadline = Instant::now() + END_DEADLINE;
-    while home::running(&location).is_some() {
+    while home::running(&location).is_some() || is_alive(pid) {
         if Instant::now() > deadline {
             return Err(Error::DidNotEnd {
                 pid,
@@ -124,6 +124,17 @@ fn launch(location: &Location, options: &Options) -> Result<Client, Error> {
     }
 }
 
+/// False for a process that is gone, or only waits for its parent to notice.
+fn is_alive(pid: u32) -> bool {
+    // The name in parentheses may hold anything; the state follows the last one.
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let state = stat
+        .rsplit(") ")
+        .next()
+        .and_then(|rest| rest.chars().next());
+    pid != 0 && !stat.is_empty() && !matches!(state, Some('Z' | 'X'))
+}
+
 fn answers(location: &Location) -> bool {
     UnixStream::connect(location.socket()).is_ok()
 }
@@ -136,13 +147,16 @@ fn spawn(location: &Location, options: &Options) -> Result<Child, Error> {
         .create(&run_dir)
         .map_err(file("making", &run_dir))?;
     let log_path = location.log_file();
+    // Two starters at once write to one log; only the first of them may empty it.
     let log = OpenOptions::new()
         .create(true)
-        .write(true)
-        .truncate(true)
+        .append(true)
         .mode(0o600)
         .open(&log_path)
         .map_err(file("opening", &log_path))?;
+    if home::running(location).is_none() {
+        let _ = log.set_len(0);
+    }
     let errors = log.try_clone().map_err(file("opening", &log_path))?;
     let program = std::env::current_exe().map_err(|source| Error::Os {
         doing: "finding this program's file",

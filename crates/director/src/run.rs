@@ -74,8 +74,17 @@ async fn serve(options: &Options, home: &Home) -> Result<StopReport, Error> {
     let sizes = pointsman_dataplane::Options {
         connection_slots: options.connection_slots,
     };
-    let dataplane = DataPlane::open(&location.director_pins(), &sizes)
-        .inspect_err(|_| home::remove_empty_pin_dirs(location))?;
+    let fresh = home::is_pin_dir_empty(location);
+    let dataplane = match DataPlane::open(&location.director_pins(), &sizes) {
+        Ok(dataplane) => dataplane,
+        Err(error) => {
+            // Half a set of maps must not look like something to adopt.
+            if fresh && let Err(error) = home::clear_pins(location) {
+                tracing::warn!(%error, "pins stay");
+            }
+            return Err(error.into());
+        }
+    };
     let adopted = dataplane.adopted();
     let mut director = Director::new(
         options.clone(),
