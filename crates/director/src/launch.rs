@@ -5,6 +5,7 @@ use std::fs::{self, OpenOptions};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -23,6 +24,8 @@ const END_DEADLINE: Duration = Duration::from_secs(10);
 const PAUSE: Duration = Duration::from_millis(10);
 /// Lines of its log shown when it does not start.
 const LOG_LINES: usize = 12;
+/// And so much of each.
+const LOG_COLUMNS: usize = 300;
 
 /// What [`stop`] found and did.
 #[derive(Debug)]
@@ -158,11 +161,9 @@ fn spawn(location: &Location, options: &Options) -> Result<Child, Error> {
         let _ = log.set_len(0);
     }
     let errors = log.try_clone().map_err(file("opening", &log_path))?;
-    let program = std::env::current_exe().map_err(|source| Error::Os {
-        doing: "finding this program's file",
-        source,
-    })?;
-    let mut command = Command::new(program);
+    let mut command = Command::new(this_program());
+    // The file may be called ipvsadm; the name says which role it plays.
+    command.arg0("pointsman");
     command
         .arg("director")
         .arg("run")
@@ -179,6 +180,14 @@ fn spawn(location: &Location, options: &Options) -> Result<Child, Error> {
         doing: "starting a director",
         source,
     })
+}
+
+/// By its path, for the sake of `ps`; as the kernel holds it, where the file was replaced since.
+fn this_program() -> PathBuf {
+    std::env::current_exe()
+        .ok()
+        .filter(|path| path.exists())
+        .unwrap_or_else(|| PathBuf::from("/proc/self/exe"))
 }
 
 fn arguments(options: &Options) -> Vec<OsString> {
@@ -199,12 +208,68 @@ fn arguments(options: &Options) -> Vec<OsString> {
 
 fn did_not_start(location: &Location, how: String) -> Error {
     let text = fs::read_to_string(location.log_file()).unwrap_or_default();
-    let _ = fs::remove_file(location.log_file());
-    home::remove_empty_run_dirs(location);
-    let lines: Vec<_> = text.lines().collect();
-    let last = &lines[lines.len().saturating_sub(LOG_LINES)..];
-    Error::DidNotStart {
-        how,
-        log: last.iter().map(|&line| line.to_owned()).collect(),
+    let (log, whole) = excerpt(&text);
+    if whole {
+        let _ = fs::remove_file(location.log_file());
+        home::remove_empty_run_dirs(location);
+        return Error::DidNotStart { how, log };
+    }
+    let how = format!(
+        "{how}; all of its log is in {}",
+        location.log_file().display()
+    );
+    Error::DidNotStart { how, log }
+}
+
+/// Head and tail of what was said last, long lines cut; `true` when nothing is missing. The
+/// kernel's reason for refusing a program has thousands of lines.
+fn excerpt(log: &str) -> (Vec<String>, bool) {
+    let lines: Vec<_> = log.lines().collect();
+    let last = lines
+        .iter()
+        .rposition(|line| line.starts_with("pointsman: "));
+    let said = &lines[last.unwrap_or(lines.len().saturating_sub(LOG_LINES))..];
+    let mut whole = said.iter().all(|line| line.len() <= LOG_COLUMNS);
+    let cut = |line: &&str| line.chars().take(LOG_COLUMNS).collect::<String>();
+    let mut log: Vec<_>;
+    if said.len() > LOG_LINES {
+        whole = false;
+        let (head, tail) = (LOG_LINES / 3, LOG_LINES - LOG_LINES / 3 - 1);
+        log = said[..head].iter().map(cut).collect();
+        log.push("…".to_owned());
+        log.extend(said[said.len() - tail..].iter().map(cut));
+    } else {
+        log = said.iter().map(cut).collect();
+    }
+    (log, whole)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_is_shown_with_its_head_and_without_what_came_before() {
+        let (log, whole) = excerpt("INFO attached\npointsman: no interface nope\n");
+        assert_eq!(
+            (log, whole),
+            (vec!["pointsman: no interface nope".to_owned()], true)
+        );
+
+        let long: String = (0..500).map(|n| format!("line {n}\n")).collect();
+        let (log, whole) = excerpt(&format!("pointsman: refused\n{long}"));
+        assert_eq!((log.len(), whole), (LOG_LINES, false));
+        assert_eq!(log[0], "pointsman: refused");
+        assert_eq!(log[LOG_LINES - 1], "line 499");
+    }
+
+    #[test]
+    fn a_process_that_only_waits_for_its_parent_is_not_alive() {
+        assert!(is_alive(std::process::id()));
+        let mut child = Command::new("true").spawn().unwrap();
+        while is_alive(child.id()) {
+            std::thread::sleep(PAUSE);
+        }
+        child.wait().unwrap();
     }
 }

@@ -77,12 +77,6 @@ impl Director {
         for link in links {
             self.take_interface(link)?;
         }
-        // An earlier director may have served interfaces that this one shall not, or that went.
-        for attachment in self.dataplane.attachments() {
-            if !self.links.is_attached(attachment.index) {
-                self.dataplane.detach(attachment.index);
-            }
-        }
         self.broadcasts = self.netlink.broadcasts().await?.into_iter().collect();
         let neighbours = self.netlink.neighbours().await?;
         let effects = self.hops.replace_neighbours(neighbours);
@@ -375,7 +369,8 @@ impl Director {
                 }
             },
             Err(reason) => {
-                if self.links.is_attached(index) {
+                // An earlier director may have served it.
+                if self.links.is_attached(index) || self.dataplane.adopted() {
                     self.dataplane.detach(index);
                 }
                 Outcome::Left(reason)
