@@ -116,10 +116,15 @@ impl Report {
     /// Takes the lines `has WHAT yes|no` and `verified NAME N insns` from a guest's output.
     fn read(&mut self, kernel: Kernel, output: &str) {
         for line in output.lines() {
-            match *line.split_whitespace().collect::<Vec<_>>() {
-                ["has", feature, answer] => self.set(kernel, feature, answer),
-                ["verified", program, count, "insns"] => self.set(kernel, program, count),
-                _ => {}
+            let words: Vec<_> = line.split_whitespace().collect();
+            if let ["has", feature, answer] = *words {
+                self.set(kernel, feature, answer);
+            }
+            // Anywhere in the line: the test runner has put `test NAME ... ` before it.
+            for words in words.windows(4) {
+                if let ["verified", program, count, "insns"] = *words {
+                    self.set(kernel, program, count);
+                }
             }
         }
     }
@@ -170,7 +175,7 @@ mod tests {
         let mut report = Report::default();
         report.read(
             Kernel::V6_1,
-            "has tcx no\nrunning\nverified director_xdp 1234 insns\n",
+            "has tcx no\ntest a ... verified director_xdp 1234 insns\n",
         );
         report.read(Kernel::V6_12, "has tcx yes\n");
         let table = report.table(&Kernel::ALL);

@@ -18,7 +18,7 @@ const BPF_LINKER: &str = "0.10.3";
 /// Install what is missing on this machine.
 #[derive(clap::Args)]
 pub struct Args {
-    /// For which job; each includes those before it, save `kernels`, which needs only `build`.
+    /// For which job; every one includes `build`, and `test` and `kernels` include `demo`.
     #[arg(value_enum, default_value = "test")]
     purpose: Purpose,
 }
@@ -37,48 +37,22 @@ pub enum Purpose {
 }
 
 /// A program that a job calls, and the Debian package that brings it.
-struct Program {
-    name: &'static str,
-    package: &'static str,
-}
+type Program = (&'static str, &'static str);
 
 const LAB: &[Program] = &[
-    Program {
-        name: "ip",
-        package: "iproute2",
-    },
-    Program {
-        name: "ethtool",
-        package: "ethtool",
-    },
-    Program {
-        name: "curl",
-        package: "curl",
-    },
+    ("ip", "iproute2"),
+    ("ethtool", "ethtool"),
+    ("curl", "curl"),
+    ("sysctl", "procps"),
 ];
 
-const TEST: &[Program] = &[Program {
-    name: "wrk",
-    package: "wrk",
-}];
+const TEST: &[Program] = &[("wrk", "wrk")];
 
 const KERNELS: &[Program] = &[
-    Program {
-        name: "qemu-system-x86_64",
-        package: "qemu-system-x86",
-    },
-    Program {
-        name: "depmod",
-        package: "kmod",
-    },
-    Program {
-        name: "xz",
-        package: "xz-utils",
-    },
-    Program {
-        name: "setpriv",
-        package: "util-linux",
-    },
+    ("qemu-system-x86_64", "qemu-system-x86"),
+    ("depmod", "kmod"),
+    ("xz", "xz-utils"),
+    ("setpriv", "util-linux"),
 ];
 
 impl Purpose {
@@ -106,11 +80,11 @@ pub fn ensure(purpose: Purpose) -> Result<()> {
     bpf_linker()?;
     let missing: Vec<_> = purpose
         .programs()
-        .filter(|p| sh::find(p.name).is_none())
+        .filter(|(name, _)| sh::find(name).is_none())
+        .map(|(_, package)| *package)
         .collect();
     if !missing.is_empty() {
-        let packages: Vec<_> = missing.iter().map(|program| program.package).collect();
-        deb::install(&packages)?;
+        deb::install(&missing)?;
     }
     Ok(())
 }
@@ -164,7 +138,7 @@ fn bpf_linker() -> Result<()> {
     {
         return Ok(());
     }
-    println!("setup: building bpf-linker {BPF_LINKER} into target/tools (about 90 s, once)");
+    println!("setup: building bpf-linker {BPF_LINKER} into target/tools (a minute or two, once)");
     // In PATH for the installation, which otherwise ends in advice to put it there.
     let path = std::env::var_os("PATH").unwrap_or_default();
     let path = std::env::join_paths(
