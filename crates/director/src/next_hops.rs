@@ -52,8 +52,13 @@ pub(crate) type Resolution = Result<Route, NoRoute>;
 pub(crate) enum Effect {
     /// Tunnels to `server` come from `source`.
     Source { server: Ipv4Addr, source: Ipv4Addr },
-    /// `server` cannot be reached, or can again.
-    Dead { server: Ipv4Addr, dead: bool },
+    /// `server` cannot be reached, or can (again, or, where that is not `news`, as before: the
+    /// tables may still hold what an earlier director thought).
+    Dead {
+        server: Ipv4Addr,
+        dead: bool,
+        news: bool,
+    },
     /// Have the kernel resolve and keep this neighbour.
     Manage(NeighbourKey),
     /// Nobody needs this entry of ours any more.
@@ -67,8 +72,8 @@ pub(crate) enum Effect {
 pub(crate) struct ServerState {
     /// `None` until looked up.
     pub route: Option<Resolution>,
-    /// Its neighbour failed and has not come back.
-    pub dead: bool,
+    /// Its neighbour failed and has not come back; `None` until there was something to say.
+    pub dead: Option<bool>,
 }
 
 /// Ways of all real servers and state of all neighbours.
@@ -88,7 +93,7 @@ impl NextHops {
                 new.push(server);
                 ServerState {
                     route: None,
-                    dead: false,
+                    dead: None,
                 }
             });
         }
@@ -141,8 +146,9 @@ impl NextHops {
             effects.push(Effect::Source { server, source });
         }
         state.route = Some(resolution);
+        let unjudged = state.dead.is_none();
         let new_key = self.key_of(server);
-        if old_key == new_key {
+        if old_key == new_key && !unjudged {
             return effects;
         }
         if let Some(key) = old_key {
@@ -268,10 +274,11 @@ impl NextHops {
 
     fn set_dead(&mut self, server: Ipv4Addr, dead: bool, effects: &mut Vec<Effect>) {
         if let Some(state) = self.servers.get_mut(&server)
-            && state.dead != dead
+            && state.dead != Some(dead)
         {
-            state.dead = dead;
-            effects.push(Effect::Dead { server, dead });
+            let news = dead || state.dead == Some(true);
+            state.dead = Some(dead);
+            effects.push(Effect::Dead { server, dead, news });
         }
     }
 }

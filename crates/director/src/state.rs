@@ -334,7 +334,7 @@ impl Director {
                 status.gateway = *gateway;
                 status.interface = self.links.name(*index).map(str::to_owned);
                 status.source = source.map(IpAddr::from);
-                if state.dead {
+                if state.dead == Some(true) {
                     let next_hop = gateway.unwrap_or(server.into());
                     status.problem = Some(format!("{next_hop} does not answer ARP"));
                 }
@@ -446,13 +446,13 @@ impl Director {
                 Effect::Source { server, source } => {
                     self.dataplane.tables().set_tunnel_source(server, source);
                 }
-                Effect::Dead { server, dead } => {
+                Effect::Dead { server, dead, news } => {
                     if dead {
                         tracing::warn!(
                             "real server {server}: its next hop does not answer ARP; packets to \
                              it are dropped until it does"
                         );
-                    } else {
+                    } else if news {
                         tracing::info!("real server {server}: its next hop answers");
                     }
                     self.dataplane.tables().set_neighbour_dead(server, dead);

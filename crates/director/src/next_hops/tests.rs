@@ -30,6 +30,23 @@ fn entry(state: NeighbourState, mac: u8) -> Option<Neighbour> {
     })
 }
 
+fn dead(server: Ipv4Addr, dead: bool) -> Effect {
+    Effect::Dead {
+        server,
+        dead,
+        news: true,
+    }
+}
+
+/// What an earlier director may have thought is put right.
+fn alive_as_before(server: Ipv4Addr) -> Effect {
+    Effect::Dead {
+        server,
+        dead: false,
+        news: false,
+    }
+}
+
 /// One server on the wire, asked for and resolved.
 fn one_server() -> NextHops {
     let mut hops = NextHops::default();
@@ -41,7 +58,8 @@ fn one_server() -> NextHops {
                 server: SERVER,
                 source: DIP
             },
-            Effect::Manage(key(SERVER))
+            Effect::Manage(key(SERVER)),
+            alive_as_before(SERVER),
         ]
     );
     assert_eq!(
@@ -75,13 +93,7 @@ fn only_a_new_mac_or_the_loss_of_it_moves_the_epoch() {
     );
     assert_eq!(
         hops.neighbour(key(SERVER), entry(Failed, 2)),
-        [
-            Effect::Epoch,
-            Effect::Dead {
-                server: SERVER,
-                dead: true
-            }
-        ]
+        [Effect::Epoch, dead(SERVER, true)]
     );
 }
 
@@ -101,13 +113,7 @@ fn a_dead_server_stays_dead_until_it_answers() {
     }
     assert_eq!(
         hops.neighbour(key(SERVER), entry(NeighbourState::Reachable, 1)),
-        [
-            Effect::Epoch,
-            Effect::Dead {
-                server: SERVER,
-                dead: false
-            }
-        ]
+        [Effect::Epoch, dead(SERVER, false)]
     );
 }
 
@@ -119,16 +125,7 @@ fn a_failed_gateway_takes_all_servers_behind_it() {
     hops.routed(OTHER, way(Some(GATEWAY)));
     assert_eq!(
         hops.neighbour(key(GATEWAY), entry(NeighbourState::Failed, 0)),
-        [
-            Effect::Dead {
-                server: SERVER,
-                dead: true
-            },
-            Effect::Dead {
-                server: OTHER,
-                dead: true
-            }
-        ]
+        [dead(SERVER, true), dead(OTHER, true)]
     );
 }
 
@@ -160,10 +157,7 @@ fn a_rerouted_server_changes_its_neighbour_and_is_judged_by_the_new_one() {
             },
             Effect::Release(key(SERVER)),
             Effect::Manage(key(GATEWAY)),
-            Effect::Dead {
-                server: SERVER,
-                dead: false
-            },
+            dead(SERVER, false),
         ]
     );
 }
