@@ -4,8 +4,7 @@
 use core::ffi::c_void;
 
 use aya_ebpf::bindings::{
-    BPF_FIB_LKUP_RET_NO_NEIGH, BPF_FIB_LKUP_RET_NOT_FWDED, BPF_FIB_LKUP_RET_SUCCESS,
-    bpf_fib_lookup,
+    BPF_FIB_LKUP_RET_NO_NEIGH, BPF_FIB_LKUP_RET_NOT_FWDED, BPF_FIB_LKUP_RET_SUCCESS, bpf_fib_lookup,
 };
 use aya_ebpf::helpers::generated::bpf_fib_lookup as fib_lookup;
 use pointsman_core::addr::Be32;
@@ -29,7 +28,12 @@ struct Answer {
 /// Looks the way to `destination` up in the kernel's tables.
 #[inline(always)]
 pub fn lookup(ctx: *mut c_void, destination: Be32) -> Route {
-    let mut answer = Answer { ifindex: 0, gateway: 0, mac: [0; 3], mtu: 0 };
+    let mut answer = Answer {
+        ifindex: 0,
+        gateway: 0,
+        mac: [0; 3],
+        mtu: 0,
+    };
     let code = ask(ctx, destination.raw(), &mut answer);
     let unresolved = Route::Unresolved(answer.ifindex, Be32::from_raw(answer.gateway));
     match code as u32 {
@@ -46,7 +50,11 @@ pub fn lookup(ctx: *mut c_void, destination: Be32) -> Route {
     let Some(&egress) = (unsafe { EGRESS_IDS.get(&answer.ifindex) }) else {
         return unresolved;
     };
-    let mtu = if answer.mtu == 0 { u16::MAX } else { answer.mtu };
+    let mtu = if answer.mtu == 0 {
+        u16::MAX
+    } else {
+        answer.mtu
+    };
     Route::Resolved(NextHop::remote(egress as u16, answer.mac, mtu))
 }
 

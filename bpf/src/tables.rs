@@ -6,13 +6,13 @@ use aya_ebpf::Global;
 use aya_ebpf::helpers::generated::{bpf_get_smp_processor_id, bpf_jiffies64};
 use pointsman_core::addr::Be32;
 use pointsman_core::conn::{self, Hash, Key, Set};
-use pointsman_core::next_hop::Refreshed;
 use pointsman_core::drop::Drop;
 use pointsman_core::host::{Host, Route, Tables};
 use pointsman_core::layout::{
-    DROP_SLOTS, EVICTIONS, Egress, MAX_SERVERS, NextHop, Runtime, ServerRecord, ServiceId, ServiceRecord,
-    Stats,
+    DROP_SLOTS, EVICTIONS, Egress, MAX_SERVERS, NextHop, Runtime, Schedule, ServerRecord,
+    ServiceId, ServiceRecord, Stats,
 };
+use pointsman_core::next_hop::Refreshed;
 use pointsman_core::{sched, track};
 
 use crate::maps::{
@@ -82,7 +82,9 @@ impl<C> Tables for Kernel<'_, C> {
     #[inline(always)]
     fn schedule_word(&self, index: u32) -> Option<u64> {
         // SAFETY: the pointer is into the map.
-        SCHEDULES.get_ptr(index).map(|word| unsafe { word.read_volatile() })
+        SCHEDULES
+            .get_ptr(index)
+            .map(|word| unsafe { word.read_volatile() })
     }
 
     #[inline(always)]
@@ -107,27 +109,32 @@ impl<C> Tables for Kernel<'_, C> {
 
     #[inline(always)]
     fn find_apart(&self, hash: Hash, key: &Key, now: u32) -> u32 {
-        find(hash.0, key, now)
+        pm_find(hash.0, key.addresses, key.ports, key.proto.into(), now)
     }
 
     #[inline(always)]
     fn claim_apart(&self, hash: Hash, now: u32) -> u32 {
-        claim(hash.0, now)
+        pm_claim(hash.0, now)
     }
 
     #[inline(always)]
     fn schedule_apart(&self, service: u32) -> u32 {
-        schedule(service)
+        pm_schedule(service)
+    }
+
+    #[inline(always)]
+    fn place_apart(&self, schedule: Schedule, place: u32) -> u32 {
+        pm_place(schedule.0, place)
     }
 
     #[inline(always)]
     fn kill_apart(&self, index: u32, tag: u64) -> bool {
-        kill(index, tag) != 0
+        pm_kill(index, tag) != 0
     }
 
     #[inline(always)]
     fn change_apart(&self, index: u32, tcp_flags: u8) -> u8 {
-        change(index, tcp_flags.into()) as u8
+        pm_change(index, tcp_flags.into()) as u8
     }
 }
 
@@ -165,31 +172,58 @@ impl<C: Context> Host for Kernel<'_, C> {
 /// Tables without a packet.
 const BARE: Kernel<'static, ()> = Kernel(&());
 
-// What is off the way of established packets runs in stack frames of its own: a program has 512
-// bytes for all the frames of a chain of calls.
+// What is off the way of established packets runs in functions of their own, which the linker makes
+// global: the verifier looks at each once, not once for every path to it, and each has a stack frame
+// of its own. They take scalars, of which it needs to know nothing.
 
+/// [`conn::find_index`].
 #[inline(never)]
-extern "C" fn find(hash: u64, key: &Key, now: u32) -> u32 {
-    conn::find_index(&BARE, Hash(hash), key, now)
+#[unsafe(no_mangle)]
+extern "C" fn pm_find(hash: u64, addresses: u64, ports: u32, proto: u32, now: u32) -> u32 {
+    conn::find_index(
+        &BARE,
+        Hash(hash),
+        &Key {
+            addresses,
+            ports,
+            proto: proto as u8,
+        },
+        now,
+    )
 }
 
+/// [`conn::claim`].
 #[inline(never)]
-extern "C" fn claim(hash: u64, now: u32) -> u32 {
+#[unsafe(no_mangle)]
+extern "C" fn pm_claim(hash: u64, now: u32) -> u32 {
     conn::claim(&BARE, Hash(hash), now)
 }
 
+/// [`sched::schedule`].
 #[inline(never)]
-extern "C" fn schedule(service: u32) -> u32 {
+#[unsafe(no_mangle)]
+extern "C" fn pm_schedule(service: u32) -> u32 {
     sched::schedule(&BARE, service)
 }
 
+/// [`sched::wrr::place`].
 #[inline(never)]
-extern "C" fn kill(index: u32, tag: u64) -> u32 {
+#[unsafe(no_mangle)]
+extern "C" fn pm_place(schedule: u64, place: u32) -> u32 {
+    sched::wrr::place(&BARE, Schedule(schedule), place)
+}
+
+/// [`conn::kill`].
+#[inline(never)]
+#[unsafe(no_mangle)]
+extern "C" fn pm_kill(index: u32, tag: u64) -> u32 {
     conn::kill(&BARE, index, tag).into()
 }
 
+/// [`track::change`].
 #[inline(never)]
-extern "C" fn change(index: u32, tcp_flags: u32) -> u32 {
+#[unsafe(no_mangle)]
+extern "C" fn pm_change(index: u32, tcp_flags: u32) -> u32 {
     track::change(&BARE, index, tcp_flags as u8).into()
 }
 

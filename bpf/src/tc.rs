@@ -63,14 +63,15 @@ impl Packet for Skb<'_> {
 
     #[inline(always)]
     fn read<T: Copy>(&self, at: usize) -> Option<T> {
-        // SAFETY: at() checked the bounds.
-        self.at::<T>(at).map(|p| unsafe { p.read_unaligned() })
+        // SAFETY: at() checked the bounds. Where the kernel runs eBPF, packets may be read at any
+        // alignment; a read declared unaligned would become one load for each byte.
+        self.at::<T>(at).map(|p| unsafe { p.read() })
     }
 
     #[inline(always)]
     fn write<T: Copy>(&mut self, at: usize, value: T) -> Option<()> {
-        // SAFETY: at() checked the bounds.
-        self.at::<T>(at).map(|p| unsafe { p.write_unaligned(value) })
+        // SAFETY: as in read().
+        self.at::<T>(at).map(|p| unsafe { p.write(value) })
     }
 
     /// By helper: only the kernel knows whether the checksum is whole, partial or hardware's.
@@ -82,7 +83,11 @@ impl Packet for Skb<'_> {
         ports: Diff,
         optional: bool,
     ) -> Option<()> {
-        let zero = if optional { u64::from(BPF_F_MARK_MANGLED_0) } else { 0 };
+        let zero = if optional {
+            u64::from(BPF_F_MARK_MANGLED_0)
+        } else {
+            0
+        };
         // SAFETY: the context is the program's own.
         let code = unsafe {
             bpf_l4_csum_replace(self.raw(), at as u32, 0, u64::from(ports.raw()), zero)
@@ -101,7 +106,11 @@ impl Packet for Skb<'_> {
     fn largest_datagram(&self, total_len: u16, headers: u16) -> u16 {
         // SAFETY: the context is the program's own.
         let segment = unsafe { (*self.raw()).gso_size };
-        if segment == 0 { total_len } else { (segment as u16).saturating_add(headers) }
+        if segment == 0 {
+            total_len
+        } else {
+            (segment as u16).saturating_add(headers)
+        }
     }
 
     #[inline(always)]
@@ -175,7 +184,11 @@ extern "C" fn refresh(ctx: *mut c_void, index: u32, epoch: u32, found: &mut Refr
 extern "C" fn answer(ctx: *mut c_void, l3: usize, message: u32) -> u32 {
     let ctx = TcContext::new(ctx.cast());
     let [kind, code, low, high] = message.to_ne_bytes();
-    let message = Message { kind, code, mtu: u16::from_ne_bytes([low, high]) };
+    let message = Message {
+        kind,
+        code,
+        mtu: u16::from_ne_bytes([low, high]),
+    };
     icmp::answer(&mut Skb(&ctx), l3, message).is_some().into()
 }
 
@@ -238,7 +251,11 @@ pub fn open(ctx: &TcContext) -> i32 {
 /// Tells the sender that nobody takes its connection.
 #[inline(always)]
 pub fn unreachable(ctx: &TcContext) -> i32 {
-    if director::unreachable(&mut Skb(ctx)) { send_back(ctx) } else { SHOT }
+    if director::unreachable(&mut Skb(ctx)) {
+        send_back(ctx)
+    } else {
+        SHOT
+    }
 }
 
 /// The director on TC egress: replies of real servers on the director itself.
@@ -266,7 +283,8 @@ pub fn decapsulate(ctx: &TcContext) -> i32 {
         return NEXT;
     };
     // SAFETY: the context is the program's own.
-    let code = unsafe { bpf_skb_adjust_room(ctx.skb.skb, -(outer.len as i32), BPF_ADJ_ROOM_MAC, 0) };
+    let code =
+        unsafe { bpf_skb_adjust_room(ctx.skb.skb, -(outer.len as i32), BPF_ADJ_ROOM_MAC, 0) };
     if code == 0 { NEXT } else { SHOT }
 }
 
@@ -302,7 +320,12 @@ fn resolve(ctx: &TcContext, ifindex: u32, next: Be32) -> i32 {
         if (*ctx.skb.skb).vlan_present != 0 && ifindex != ctx.ingress() {
             bpf_skb_vlan_pop(ctx.skb.skb);
         }
-        bpf_redirect_neigh(ifindex, &raw mut params, size_of::<bpf_redir_neigh>() as i32, 0) as i32
+        bpf_redirect_neigh(
+            ifindex,
+            &raw mut params,
+            size_of::<bpf_redir_neigh>() as i32,
+            0,
+        ) as i32
     }
 }
 
@@ -320,8 +343,11 @@ fn to_loopback(skb: &mut Skb<'_>) -> i32 {
 #[inline(always)]
 fn send_back(ctx: &TcContext) -> i32 {
     let ifindex = ctx.ingress();
-    let flags = if ifindex == LOOPBACK { u64::from(BPF_F_INGRESS) } else { 0 };
+    let flags = if ifindex == LOOPBACK {
+        u64::from(BPF_F_INGRESS)
+    } else {
+        0
+    };
     // SAFETY: the helper only records where the packet goes.
     unsafe { bpf_redirect(ifindex, flags) as i32 }
 }
-

@@ -12,8 +12,8 @@ use pointsman_core::icmp;
 use pointsman_core::layout::Egress;
 use pointsman_core::next_hop::{self, Refreshed};
 use pointsman_core::wire::checksum::Diff;
-use pointsman_core::wire::icmp4::Message;
 use pointsman_core::wire::ethernet;
+use pointsman_core::wire::icmp4::Message;
 
 use crate::maps::{DIRECTOR, EGRESS, EGRESS_IDS, OPEN, UNREACHABLE, XDP_PROGRAMS};
 use crate::tables::{Context, Kernel};
@@ -63,14 +63,15 @@ impl Packet for Frame<'_> {
 
     #[inline(always)]
     fn read<T: Copy>(&self, at: usize) -> Option<T> {
-        // SAFETY: at() checked the bounds.
-        self.at::<T>(at).map(|p| unsafe { p.read_unaligned() })
+        // SAFETY: at() checked the bounds. Where the kernel runs eBPF, packets may be read at any
+        // alignment; a read declared unaligned would become one load for each byte.
+        self.at::<T>(at).map(|p| unsafe { p.read() })
     }
 
     #[inline(always)]
     fn write<T: Copy>(&mut self, at: usize, value: T) -> Option<()> {
-        // SAFETY: at() checked the bounds.
-        self.at::<T>(at).map(|p| unsafe { p.write_unaligned(value) })
+        // SAFETY: as in read().
+        self.at::<T>(at).map(|p| unsafe { p.write(value) })
     }
 
     #[inline(always)]
@@ -105,7 +106,9 @@ impl Packet for Frame<'_> {
     fn reshape(&mut self, l3: usize, bytes: u32, len: u32) -> Option<()> {
         self.adjust_head(-(bytes as i32))?;
         self.move_link_header(bytes as usize, l3)?;
-        let delta = len as i32 - self.len() as i32;
+        // Opaque, or the compiler would subtract packet pointers in 32 bits, which is refused.
+        let present = core::hint::black_box(self.0.data_end() - self.0.data());
+        let delta = len as i32 - present as i32;
         // SAFETY: the context is the program's own.
         let code = unsafe { bpf_xdp_adjust_tail(self.0.ctx, delta) };
         (code == 0).then_some(())
@@ -140,7 +143,8 @@ impl Context for XdpContext {
         let Some(&index) = (unsafe { EGRESS_IDS.get(&self.ingress()) }) else {
             return true;
         };
-        let (Some(egress), Some(to)) = (EGRESS.get_ptr(index), Frame(self).read::<[u16; 3]>(0)) else {
+        let (Some(egress), Some(to)) = (EGRESS.get_ptr(index), Frame(self).read::<[u16; 3]>(0))
+        else {
             return true;
         };
         // SAFETY: the pointer is into the map.
@@ -163,7 +167,11 @@ extern "C" fn refresh(ctx: *mut c_void, index: u32, epoch: u32, found: &mut Refr
 extern "C" fn answer(ctx: *mut c_void, l3: usize, message: u32) -> u32 {
     let ctx = XdpContext::new(ctx.cast());
     let [kind, code, low, high] = message.to_ne_bytes();
-    let message = Message { kind, code, mtu: u16::from_ne_bytes([low, high]) };
+    let message = Message {
+        kind,
+        code,
+        mtu: u16::from_ne_bytes([low, high]),
+    };
     icmp::answer(&mut Frame(&ctx), l3, message).is_some().into()
 }
 
@@ -208,7 +216,11 @@ pub fn open(ctx: &XdpContext) -> u32 {
 /// Tells the sender that nobody takes its connection.
 #[inline(always)]
 pub fn unreachable(ctx: &XdpContext) -> u32 {
-    if director::unreachable(&mut Frame(ctx)) { xdp_action::XDP_TX } else { xdp_action::XDP_DROP }
+    if director::unreachable(&mut Frame(ctx)) {
+        xdp_action::XDP_TX
+    } else {
+        xdp_action::XDP_DROP
+    }
 }
 
 /// Out of an interface, with the VLAN tag it wants.

@@ -57,7 +57,12 @@ pub fn may_open(flow: &Flow) -> bool {
 #[inline(always)]
 pub fn connect<H: Host>(host: &H, flow: &Flow, hash: Hash, now: u32) -> Outcome {
     let key = &flow.key;
-    let id = ServiceId { vip: key.destination(), vport: key.dport(), proto: key.proto, zero: 0 };
+    let id = ServiceId {
+        vip: key.destination(),
+        vport: key.dport(),
+        proto: key.proto,
+        zero: 0,
+    };
     let Some(service) = host.service_index(&id) else {
         return Outcome::NOT_OURS;
     };
@@ -93,7 +98,11 @@ fn make<H: Host>(host: &H, key: &Key, tcp_flags: u8, index: u32, hash: Hash, now
         _ => (NextHop::NONE, 0),
     };
     let nat = method == forward::NAT;
-    let rport = if nat && rport.raw() != 0 { rport } else { key.dport() };
+    let rport = if nat && rport.raw() != 0 {
+        rport
+    } else {
+        key.dport()
+    };
     let local = hop.is_local();
     let from_here = host.ingress() == LOOPBACK;
     // A client on the director that took the VIP for its own address: the real server owns the VIP
@@ -115,9 +124,17 @@ fn make<H: Host>(host: &H, key: &Key, tcp_flags: u8, index: u32, hash: Hash, now
     // Where replies need translation, their slot exists before the request's can be found.
     let mut partner = NO_PARTNER;
     if nat || local || from_here {
-        let loopback = if from_here && !local { KIND_TO_LOOPBACK } else { 0 };
+        let loopback = if from_here && !local {
+            KIND_TO_LOOPBACK
+        } else {
+            0
+        };
         let client = if borrowed { own } else { key.source() };
-        let (address, port) = if nat { (rip, rport) } else { (key.destination(), key.dport()) };
+        let (address, port) = if nat {
+            (rip, rport)
+        } else {
+            (key.destination(), key.dport())
+        };
         let reply = Reply {
             key: Key::new(key.proto, address, port, client, key.sport()),
             word: Word::new(
@@ -184,14 +201,30 @@ fn settle_race<T: Tables>(tables: &T, key: &Key, hash: Hash, now: u32, mine: u32
 #[inline(always)]
 fn first_word(proto: u8, tcp_flags: u8, method: u8, local: bool, borrowed: bool) -> Word {
     let nat = method == forward::NAT;
-    let direction = if nat { tcp::Direction::Request } else { tcp::Direction::RequestOnly };
-    let state =
-        if proto == ipv4::TCP { tcp::next(direction, tcp_flags, tcp::NONE) } else { 0 };
+    let direction = if nat {
+        tcp::Direction::Request
+    } else {
+        tcp::Direction::RequestOnly
+    };
+    let state = if proto == ipv4::TCP {
+        tcp::next(direction, tcp_flags, tcp::NONE)
+    } else {
+        0
+    };
     let no_output = if nat { 0 } else { FLAG_NO_OUTPUT };
-    let inactive = if proto::is_active(proto, state) { 0 } else { FLAG_INACTIVE };
+    let inactive = if proto::is_active(proto, state) {
+        0
+    } else {
+        FLAG_INACTIVE
+    };
     let to_stack = if local { KIND_TO_STACK } else { 0 };
     let rewrite = if borrowed { KIND_REWRITE } else { 0 };
-    Word::new(proto, no_output | inactive, state, u32::from(method) | to_stack | rewrite)
+    Word::new(
+        proto,
+        no_output | inactive,
+        state,
+        u32::from(method) | to_stack | rewrite,
+    )
 }
 
 /// A reply slot to be made.
@@ -217,7 +250,9 @@ pub fn make_reply<T: Tables>(tables: &T, request: &Key, reply: &Reply) -> u32 {
         return REPLY_REFUSED | Drop::Internal as u32;
     };
     // SAFETY: the runtime record lives as long as the maps.
-    let hash = reply.key.hash(unsafe { atomic::load(&raw const (*runtime).seed) });
+    let hash = reply
+        .key
+        .hash(unsafe { atomic::load(&raw const (*runtime).seed) });
     let other = tables.find_apart(hash, &reply.key, reply.now);
     if other != NO_SLOT
         && let Some(other) = conn::slot(tables, other)
@@ -233,10 +268,21 @@ pub fn make_reply<T: Tables>(tables: &T, request: &Key, reply: &Reply) -> u32 {
         return REPLY_REFUSED | Drop::Internal as u32;
     };
     let ports = request.ports >> 16 | request.ports << 16;
-    fill(found.slot, &reply.key, reply.word, (request.destination(), request.source(), ports));
+    fill(
+        found.slot,
+        &reply.key,
+        reply.word,
+        (request.destination(), request.source(), ports),
+    );
     // SAFETY: the slot is ours until it is published; no way out is known yet.
     unsafe {
-        live(found.slot, reply.server, reply.partner, reply.expires, reply.now);
+        live(
+            found.slot,
+            reply.server,
+            reply.partner,
+            reply.expires,
+            reply.now,
+        );
         atomic::store(&raw mut (*found.slot).epoch, 0);
     }
     conn::publish(found.slot, hash);

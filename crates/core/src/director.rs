@@ -57,13 +57,19 @@ struct Refusal {
 impl From<Drop> for Refusal {
     #[inline(always)]
     fn from(reason: Drop) -> Self {
-        Self { reason, answer: None }
+        Self {
+            reason,
+            answer: None,
+        }
     }
 }
 
 #[inline(always)]
 fn tell(message: Message, reason: Drop) -> Refusal {
-    Refusal { reason, answer: Some(message) }
+    Refusal {
+        reason,
+        answer: Some(message),
+    }
 }
 
 /// A packet that came in: request of a client, or reply of a remote real server.
@@ -75,7 +81,12 @@ pub fn ingress<H: Host, P: Packet>(host: &H, packet: &mut P) -> Verdict {
         Parsed::Broken(reason) => return refuse(host, reason),
         Parsed::Portless(destination, reason) => {
             let vip = crate::addr::Be32::from_raw(destination);
-            let any = ServiceId { vip, vport: Be16::new(0), proto: 0, zero: 0 };
+            let any = ServiceId {
+                vip,
+                vport: Be16::new(0),
+                proto: 0,
+                zero: 0,
+            };
             return match host.service_index(&any) {
                 Some(_) => refuse(host, reason),
                 None => Verdict::Pass,
@@ -84,14 +95,20 @@ pub fn ingress<H: Host, P: Packet>(host: &H, packet: &mut P) -> Verdict {
     };
     match balance(host, packet, &flow) {
         Ok(verdict) => verdict,
-        Err(Refusal { reason, answer: Some(message) }) => {
+        Err(Refusal {
+            reason,
+            answer: Some(message),
+        }) => {
             host.count_drop(reason);
             match packet.answer_apart(flow.l3, message) {
                 Some(()) => Verdict::Answer,
                 None => Verdict::Drop(reason),
             }
         }
-        Err(Refusal { reason, answer: None }) => refuse(host, reason),
+        Err(Refusal {
+            reason,
+            answer: None,
+        }) => refuse(host, reason),
     }
 }
 
@@ -102,11 +119,7 @@ fn refuse<T: Tables>(tables: &T, reason: Drop) -> Verdict {
 }
 
 #[inline(always)]
-fn balance<H: Host, P: Packet>(
-    host: &H,
-    packet: &mut P,
-    flow: &Flow,
-) -> Result<Verdict, Refusal> {
+fn balance<H: Host, P: Packet>(host: &H, packet: &mut P, flow: &Flow) -> Result<Verdict, Refusal> {
     let runtime = host.runtime().ok_or(Drop::Internal)?;
     // SAFETY: the runtime record lives as long as the maps.
     let seed = unsafe { atomic::load(&raw const (*runtime).seed) };
@@ -137,18 +150,27 @@ pub enum Opened {
 /// Makes the connection of a packet for which [`ingress`] said [`Verdict::Open`].
 #[inline(always)]
 pub fn open<H: Host, P: Packet>(host: &H, packet: &P) -> Opened {
-    let (Parsed::Flow(flow), Some(runtime)) = (parse(packet), host.runtime()) else {
+    let Parsed::Flow(flow) = parse(packet) else {
+        return Opened::Pass;
+    };
+    let Some(runtime) = host.runtime() else {
         return Opened::Pass;
     };
     // SAFETY: the runtime record lives as long as the maps.
-    let hash = flow.key.hash(unsafe { atomic::load(&raw const (*runtime).seed) });
+    let hash = flow
+        .key
+        .hash(unsafe { atomic::load(&raw const (*runtime).seed) });
     let refused = match connect::connect(host, &flow, hash, host.now()) {
         Outcome::CONNECTED => return Opened::Connected,
         Outcome::NOT_OURS => return Opened::Pass,
         outcome => outcome.reason(),
     };
     host.count_drop(refused);
-    if refused == Drop::NoDestination { Opened::NoDestination } else { Opened::Drop(refused) }
+    if refused == Drop::NoDestination {
+        Opened::NoDestination
+    } else {
+        Opened::Drop(refused)
+    }
 }
 
 /// Turns a packet whose service has no destination into "port unreachable", to go back out of the
@@ -156,7 +178,9 @@ pub fn open<H: Host, P: Packet>(host: &H, packet: &P) -> Opened {
 #[inline(always)]
 pub fn unreachable<P: Packet>(packet: &mut P) -> bool {
     match parse(packet) {
-        Parsed::Flow(flow) => packet.answer_apart(flow.l3, Message::PORT_UNREACHABLE).is_some(),
+        Parsed::Flow(flow) => packet
+            .answer_apart(flow.l3, Message::PORT_UNREACHABLE)
+            .is_some(),
         _ => false,
     }
 }
@@ -209,7 +233,11 @@ fn established<H: Host, P: Packet>(
         }
         Way::Local
     } else if epoch == present {
-        if hop.is_local() { Way::Local } else { Way::Neighbour(hop) }
+        if hop.is_local() {
+            Way::Local
+        } else {
+            Way::Neighbour(hop)
+        }
     } else {
         let found = host.refresh_apart(found.index, present);
         match found.code {
@@ -220,7 +248,11 @@ fn established<H: Host, P: Packet>(
             Refreshed::UNREACHABLE => {
                 return Err(tell(Message::HOST_UNREACHABLE, Drop::NoRoute));
             }
-            reason => return Err(Drop::from_number(reason as u8).unwrap_or(Drop::Internal).into()),
+            reason => {
+                return Err(Drop::from_number(reason as u8)
+                    .unwrap_or(Drop::Internal)
+                    .into());
+            }
         }
     };
     // What XDP cannot send itself goes up before anything is counted or changed.
@@ -252,8 +284,12 @@ fn established<H: Host, P: Packet>(
         Way::Neighbour(hop) => {
             // SAFETY: egress entries live as long as the maps.
             let own = unsafe { atomic::load(&raw const (*egress).mac) };
-            packet.write(0, (hop.way >> 16) as u32).ok_or(Drop::Internal)?;
-            packet.write(4, (hop.way >> 48) as u16).ok_or(Drop::Internal)?;
+            packet
+                .write(0, (hop.way >> 16) as u32)
+                .ok_or(Drop::Internal)?;
+            packet
+                .write(4, (hop.way >> 48) as u16)
+                .ok_or(Drop::Internal)?;
             packet.write(6, own).ok_or(Drop::Internal)?;
             Ok(Verdict::Send(egress))
         }
@@ -329,11 +365,16 @@ fn rewrite<P: Packet>(
 /// A packet the director's own stack sends: the reply of a real server on the director itself.
 #[inline(always)]
 pub fn egress<T: Tables, P: Packet>(tables: &T, packet: &mut P) -> Verdict {
-    let (Some(runtime), Parsed::Flow(flow)) = (tables.runtime(), parse(packet)) else {
+    let Parsed::Flow(flow) = parse(packet) else {
+        return Verdict::Pass;
+    };
+    let Some(runtime) = tables.runtime() else {
         return Verdict::Pass;
     };
     // SAFETY: the runtime record lives as long as the maps.
-    let hash = flow.key.hash(unsafe { atomic::load(&raw const (*runtime).seed) });
+    let hash = flow
+        .key
+        .hash(unsafe { atomic::load(&raw const (*runtime).seed) });
     let now = tables.now();
     let Some(found) = conn::find(tables, hash, &flow.key, now) else {
         return Verdict::Pass;

@@ -3,8 +3,10 @@
 use crate::addr::Be32;
 use crate::conn::{self, Hash, Key, Set};
 use crate::drop::Drop;
-use crate::layout::{Egress, NextHop, Runtime, ServerRecord, ServiceId, ServiceRecord, Stats};
 use crate::icmp;
+use crate::layout::{
+    Egress, NextHop, Runtime, Schedule, ServerRecord, ServiceId, ServiceRecord, Stats,
+};
 use crate::next_hop::{self, Refreshed};
 use crate::sched;
 use crate::track;
@@ -31,8 +33,13 @@ pub trait Packet {
 
     /// Updates the transport checksum at `at`: `addresses` changed in the pseudo header, `ports` in
     /// the transport header. With `optional` (UDP) a zero checksum stays zero.
-    fn update_checksum(&mut self, at: usize, addresses: Diff, ports: Diff, optional: bool)
-    -> Option<()>;
+    fn update_checksum(
+        &mut self,
+        at: usize,
+        addresses: Diff,
+        ports: Diff,
+        optional: bool,
+    ) -> Option<()>;
 
     /// Largest IP packet this frame will be on the wire: more than one for an aggregate (GSO).
     fn largest_datagram(&self, total_len: u16, headers: u16) -> u16;
@@ -117,6 +124,14 @@ pub trait Tables {
         Self: Sized,
     {
         sched::schedule(self, service)
+    }
+    /// [`sched::wrr::place`].
+    #[inline(always)]
+    fn place_apart(&self, schedule: Schedule, place: u32) -> u32
+    where
+        Self: Sized,
+    {
+        sched::wrr::place(self, schedule, place)
     }
     /// [`conn::kill`].
     #[inline(always)]

@@ -201,7 +201,11 @@ impl NextHop {
     /// From its parts.
     #[inline(always)]
     pub const fn new(way: u64, mtu: u16) -> Self {
-        Self { way, mtu, _reserved: [0; 3] }
+        Self {
+            way,
+            mtu,
+            _reserved: [0; 3],
+        }
     }
 
     /// Out of interface `egress` to a link-layer address given as three words of memory order.

@@ -13,7 +13,11 @@
 //! - Nothing here reads a clock, knows a map or names a kernel helper.
 
 #![cfg_attr(not(test), no_std)]
-#![cfg_attr(target_arch = "bpf", feature(core_intrinsics), allow(internal_features))]
+#![cfg_attr(
+    target_arch = "bpf",
+    feature(core_intrinsics),
+    allow(internal_features)
+)]
 
 pub mod addr;
 pub mod atomic;

@@ -43,7 +43,11 @@ pub fn of_server<H: Host>(host: &H, server: *mut ServerRecord, epoch: u32) -> Ro
             atomic::store(&raw mut (*server).next_hop.way, hop.way);
             atomic::store(&raw mut (*server).next_hop.mtu, hop.mtu);
             atomic::store(&raw mut (*server).next_hop_epoch, epoch);
-            atomic::cas32(&raw mut (*server).next_hop_seq, seq | 1, seq.wrapping_add(2));
+            atomic::cas32(
+                &raw mut (*server).next_hop_seq,
+                seq | 1,
+                seq.wrapping_add(2),
+            );
         }
         route
     }

@@ -95,7 +95,7 @@ fn parse_ipv4<P: Packet>(packet: &P, l3: usize) -> Parsed {
     if proto != ipv4::TCP && proto != ipv4::UDP {
         return Parsed::Other;
     }
-    let destination = (ip.addresses >> 32) as u32;
+    let destination = ip.destination.raw();
     let fragment = ip.fragment.get();
     if fragment & ipv4::FRAGMENT != 0 {
         return Parsed::Portless(destination, Drop::Fragment);
@@ -130,7 +130,11 @@ fn parse_ipv4<P: Packet>(packet: &P, l3: usize) -> Parsed {
     Parsed::Flow(Flow {
         l3,
         l4,
-        key: Key { addresses: ip.addresses, ports, proto },
+        key: Key {
+            addresses: ip.addresses(),
+            ports,
+            proto,
+        },
         total_len,
         tos: ip.tos,
         ttl: ip.ttl,

@@ -49,11 +49,18 @@ pub fn change<T: Tables>(tables: &T, index: u32, tcp_flags: u8) -> u8 {
                 None => return own_word.state(),
             }
         } else {
-            (own.slot, other.map_or(core::ptr::null_mut(), |reply| reply.slot))
+            (
+                own.slot,
+                other.map_or(core::ptr::null_mut(), |reply| reply.slot),
+            )
         };
         for _ in 0..3 {
             let old = Word(atomic::load(&raw const (*truth).word));
-            let direction = if reply { tcp::Direction::Reply } else { old.direction() };
+            let direction = if reply {
+                tcp::Direction::Reply
+            } else {
+                old.direction()
+            };
             let state = if old.proto() == ipv4::TCP {
                 tcp::next(direction, tcp_flags, old.state())
             } else {
@@ -72,7 +79,11 @@ pub fn change<T: Tables>(tables: &T, index: u32, tcp_flags: u8) -> u8 {
             if (old.flags() ^ flags) & FLAG_INACTIVE != 0
                 && let Some(server) = tables.server(atomic::load(&raw const (*truth).server))
             {
-                let step = if flags & FLAG_INACTIVE != 0 { 1u32.wrapping_neg() } else { 1 };
+                let step = if flags & FLAG_INACTIVE != 0 {
+                    1u32.wrapping_neg()
+                } else {
+                    1
+                };
                 atomic::add32(&raw mut (*server).active, step);
                 atomic::add32(&raw mut (*server).inactive, step.wrapping_neg());
             }

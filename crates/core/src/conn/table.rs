@@ -34,7 +34,11 @@ pub fn slot<T: Tables>(tables: &T, index: u32) -> Option<Found> {
     // SAFETY: masked to the set.
     unsafe {
         let slot = slots.add((index & (WAYS - 1)) as usize);
-        Some(Found { slot, index, tag: atomic::load(&raw const (*slot).tag) })
+        Some(Found {
+            slot,
+            index,
+            tag: atomic::load(&raw const (*slot).tag),
+        })
     }
 }
 
@@ -70,10 +74,18 @@ fn find_in<T: Tables>(tables: &T, set: u32, hash: Hash, key: &Key, now: u32) -> 
             continue;
         }
         // SAFETY: as above.
-        let (same, expires) =
-            unsafe { (Slot::key(slot) == *key, atomic::load(&raw const (*slot).expires)) };
+        let (same, expires) = unsafe {
+            (
+                Slot::key(slot) == *key,
+                atomic::load(&raw const (*slot).expires),
+            )
+        };
         if same && (!has_lapsed(expires, now) || partner_lives(tables, slot, now)) {
-            return Some(Found { slot, index: set * WAYS + way, tag });
+            return Some(Found {
+                slot,
+                index: set * WAYS + way,
+                tag,
+            });
         }
     }
     None
@@ -84,7 +96,10 @@ fn find_in<T: Tables>(tables: &T, set: u32, hash: Hash, key: &Key, now: u32) -> 
 fn partner_lives<T: Tables>(tables: &T, slot: *const Slot, now: u32) -> bool {
     match partner(tables, slot) {
         // SAFETY: partner() returns pointers into the table.
-        Some(other) => !has_lapsed(unsafe { atomic::load(&raw const (*other.slot).expires) }, now),
+        Some(other) => !has_lapsed(
+            unsafe { atomic::load(&raw const (*other.slot).expires) },
+            now,
+        ),
         None => false,
     }
 }
@@ -110,7 +125,11 @@ pub fn claim<T: Tables>(tables: &T, hash: Hash, now: u32) -> u32 {
     let mask = tables.set_mask();
     let way = hash.first_way();
     for i in 0..2 {
-        let set = if i == 0 { hash.first_set(mask) } else { hash.second_set(mask) };
+        let set = if i == 0 {
+            hash.first_set(mask)
+        } else {
+            hash.second_set(mask)
+        };
         let index = claim_free(tables, set, way, now);
         if index != NO_SLOT {
             return index;
@@ -124,7 +143,11 @@ fn claim_evicting<T: Tables>(tables: &T, hash: Hash, now: u32) -> u32 {
     let mask = tables.set_mask();
     let mut best = u64::MAX;
     for i in 0..2 * WAYS {
-        let set = if i < WAYS { hash.first_set(mask) } else { hash.second_set(mask) };
+        let set = if i < WAYS {
+            hash.first_set(mask)
+        } else {
+            hash.second_set(mask)
+        };
         let Some(found) = slot(tables, set * WAYS + (i & (WAYS - 1))) else {
             return NO_SLOT;
         };
@@ -148,7 +171,11 @@ fn claim_evicting<T: Tables>(tables: &T, hash: Hash, now: u32) -> u32 {
         return NO_SLOT;
     }
     let way = best as u32 & (2 * WAYS - 1);
-    let set = if way < WAYS { hash.first_set(mask) } else { hash.second_set(mask) };
+    let set = if way < WAYS {
+        hash.first_set(mask)
+    } else {
+        hash.second_set(mask)
+    };
     let index = set * WAYS + (way & (WAYS - 1));
     if !take(tables, index) {
         return NO_SLOT;
@@ -170,8 +197,10 @@ fn claim_free<T: Tables>(tables: &T, set: u32, first: u32, now: u32) -> u32 {
             Status::Claimed => false,
             Status::Ready => {
                 // SAFETY: found slots lie in the table.
-                has_lapsed(unsafe { atomic::load(&raw const (*found.slot).expires) }, now)
-                    && !partner_lives(tables, found.slot, now)
+                has_lapsed(
+                    unsafe { atomic::load(&raw const (*found.slot).expires) },
+                    now,
+                ) && !partner_lives(tables, found.slot, now)
             }
         };
         if free && take(tables, index) {
@@ -203,12 +232,7 @@ fn take<T: Tables>(tables: &T, index: u32) -> bool {
             if !word.is_reply() {
                 settle(tables, word, server);
             }
-            if other != NO_PARTNER
-                && let Some(other) = slot(tables, other)
-                && Tag::status(other.tag) == Status::Ready
-            {
-                remove_one(tables, &other);
-            }
+            remove_partner(tables, other);
         }
     }
     true
@@ -241,14 +265,24 @@ pub fn kill<T: Tables>(tables: &T, index: u32, tag: u64) -> bool {
     let Some(found) = slot(tables, index) else {
         return false;
     };
-    let other = partner(tables, found.slot);
+    // SAFETY: found slots lie in the table.
+    let other = unsafe { atomic::load(&raw const (*found.slot).partner) };
     if !remove_one(tables, &Found { tag, ..found }) {
         return false;
     }
-    if let Some(other) = other {
+    remove_partner(tables, other);
+    true
+}
+
+/// Removes the other direction of a connection that was just removed.
+#[inline(always)]
+fn remove_partner<T: Tables>(tables: &T, index: u32) {
+    if index != NO_PARTNER
+        && let Some(other) = slot(tables, index)
+        && Tag::status(other.tag) == Status::Ready
+    {
         remove_one(tables, &other);
     }
-    true
 }
 
 #[inline(always)]

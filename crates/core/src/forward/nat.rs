@@ -19,14 +19,18 @@ pub struct Rewrite {
 /// (`ttl_step` 1) rather than delivered (0).
 #[inline(always)]
 pub fn rewrite<P: Packet>(packet: &mut P, flow: &Flow, to: &Rewrite, ttl_step: u8) -> Option<()> {
-    let addresses = Diff::of32(flow.key.addresses as u32, to.addresses as u32)
-        .and(Diff::of32((flow.key.addresses >> 32) as u32, (to.addresses >> 32) as u32));
+    let addresses = Diff::of32(flow.key.addresses as u32, to.addresses as u32).and(Diff::of32(
+        (flow.key.addresses >> 32) as u32,
+        (to.addresses >> 32) as u32,
+    ));
     let ports = Diff::of32(flow.key.ports, to.ports);
 
     let [ttl, proto] = packet.read::<[u8; 2]>(flow.l3 + ipv4::TTL)?;
     let lower = [ttl.wrapping_sub(ttl_step), proto];
-    let header = addresses
-        .and(Diff::of16(u16::from_ne_bytes([ttl, proto]), u16::from_ne_bytes(lower)));
+    let header = addresses.and(Diff::of16(
+        u16::from_ne_bytes([ttl, proto]),
+        u16::from_ne_bytes(lower),
+    ));
     let checksum = packet.read::<u16>(flow.l3 + ipv4::CHECKSUM)?;
     packet.write(flow.l3 + ipv4::TTL, lower)?;
     packet.write(flow.l3 + ipv4::CHECKSUM, header.apply(checksum))?;

@@ -14,11 +14,7 @@ pub const OVERHEAD: u16 = 20;
 /// Wraps a packet; `addresses` are the outer source (low half) and destination. The outer header is the kernel's: TOS of the inner packet with CE turned into
 /// ECT(0), DF copied, time to live of the inner packet after its decrement, identification 0.
 #[inline(always)]
-pub fn forward<P: Packet>(
-    packet: &mut P,
-    flow: &Flow,
-    addresses: u64,
-) -> Option<()> {
+pub fn forward<P: Packet>(packet: &mut P, flow: &Flow, addresses: u64) -> Option<()> {
     decrement_ttl(packet, flow)?;
     packet.push_ipv4(flow.l3, outer(flow, addresses))
 }
@@ -27,7 +23,11 @@ pub fn forward<P: Packet>(
 fn outer(flow: &Flow, addresses: u64) -> [u32; 5] {
     const CE: u8 = 3;
     const ECT_0: u8 = 2;
-    let tos = if flow.tos & CE == CE { flow.tos & !CE | ECT_0 } else { flow.tos };
+    let tos = if flow.tos & CE == CE {
+        flow.tos & !CE | ECT_0
+    } else {
+        flow.tos
+    };
     let total_len = Be16::new(flow.total_len.wrapping_add(OVERHEAD));
     let fragment = Be16::new(if flow.df { ipv4::DF } else { 0 });
     let mut words = [

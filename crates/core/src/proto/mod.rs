@@ -13,7 +13,11 @@ pub const UDP_DEFAULT_SECS: u32 = 300;
 /// Where a state's timeout lies in [`crate::layout::Runtime::timeouts`]. Always below 32.
 #[inline(always)]
 pub fn timeout_index(proto: u8, state: u8) -> usize {
-    if proto == ipv4::TCP { (state & 15) as usize } else { UDP_TIMEOUT }
+    if proto == ipv4::TCP {
+        (state & 15) as usize
+    } else {
+        UDP_TIMEOUT
+    }
 }
 
 /// Whether a connection in this state counts as active.
@@ -25,5 +29,9 @@ pub fn is_active(proto: u8, state: u8) -> bool {
 /// How readily a connection gives its slot to a new one: 0 never, otherwise lower goes first.
 #[inline(always)]
 pub fn eviction_rank(proto: u8, state: u8) -> u8 {
-    if proto == ipv4::TCP { tcp::eviction_rank(state) } else { 0 }
+    if proto == ipv4::TCP {
+        tcp::eviction_rank(state)
+    } else {
+        0
+    }
 }

@@ -66,14 +66,16 @@ pub fn next(direction: Direction, flags: u8, state: u8) -> u8 {
         return CLOSE;
     };
     let row = (direction as usize) * 4 + event as usize;
-    TRANSITIONS.get((row * 16 + (state & 15) as usize) & 0xff).copied().unwrap_or(CLOSE)
+    TRANSITIONS
+        .get((row * 16 + (state & 15) as usize) & 0xff)
+        .copied()
+        .unwrap_or(CLOSE)
 }
 
 /// Whether connections in this state count as active.
 #[inline(always)]
 pub fn is_active(state: u8) -> bool {
-    const ACTIVE: u32 =
-        1 << ESTABLISHED | 1 << SYN_SENT | 1 << SYN_RECV | 1 << SYNACK;
+    const ACTIVE: u32 = 1 << ESTABLISHED | 1 << SYN_SENT | 1 << SYN_RECV | 1 << SYNACK;
     ACTIVE >> (state & 15) & 1 != 0
 }
 
@@ -81,7 +83,8 @@ pub fn is_active(state: u8) -> bool {
 #[inline(always)]
 pub fn eviction_rank(state: u8) -> u8 {
     const HALF_OPEN: u32 = 1 << NONE | 1 << SYN_SENT | 1 << SYN_RECV | 1 << SYNACK | 1 << LISTEN;
-    const CLOSING: u32 = 1 << FIN_WAIT | 1 << TIME_WAIT | 1 << CLOSE | 1 << CLOSE_WAIT | 1 << LAST_ACK;
+    const CLOSING: u32 =
+        1 << FIN_WAIT | 1 << TIME_WAIT | 1 << CLOSE | 1 << CLOSE_WAIT | 1 << LAST_ACK;
     let bit = 1u32 << (state & 15);
     (u32::from(HALF_OPEN & bit != 0) | u32::from(CLOSING & bit != 0) << 1) as u8
 }
@@ -144,9 +147,15 @@ mod tests {
     fn lives_of_connections_are_those_of_the_kernel() {
         use Direction::{Reply, Request, RequestOnly};
         let walk = |steps: &[(Direction, u8)]| {
-            steps.iter().fold(NONE, |state, &(dir, flags)| next(dir, flags, state))
+            steps
+                .iter()
+                .fold(NONE, |state, &(dir, flags)| next(dir, flags, state))
         };
-        let dr = [(RequestOnly, SYN), (RequestOnly, ACK), (RequestOnly, FIN | ACK)];
+        let dr = [
+            (RequestOnly, SYN),
+            (RequestOnly, ACK),
+            (RequestOnly, FIN | ACK),
+        ];
         assert_eq!(walk(&dr[..1]), SYN_RECV);
         assert_eq!(walk(&dr[..2]), ESTABLISHED);
         assert_eq!(walk(&dr), FIN_WAIT);

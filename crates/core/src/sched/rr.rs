@@ -12,7 +12,11 @@ const TRIES: u32 = 16;
 
 /// The next server; overloaded ones are passed over.
 #[inline(always)]
-pub fn choose<T: Tables>(tables: &T, service: *mut ServiceRecord, schedule: Schedule) -> Option<u32> {
+pub fn choose<T: Tables>(
+    tables: &T,
+    service: *mut ServiceRecord,
+    schedule: Schedule,
+) -> Option<u32> {
     for _ in 0..TRIES {
         // SAFETY: service records live as long as the maps.
         let turn = unsafe { atomic::add64(&raw mut (*service).turn, 1) };

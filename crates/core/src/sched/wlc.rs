@@ -7,12 +7,13 @@
 use crate::atomic;
 use crate::host::Tables;
 use crate::layout::{MAX_SERVERS_PER_SERVICE, SERVER_OVERLOADED, Schedule};
-use crate::sched::Entry;
+use crate::sched::{Entry, NO_SERVER};
 
 /// The least loaded server.
 #[inline(always)]
 pub fn choose<T: Tables>(tables: &T, schedule: Schedule) -> Option<u32> {
-    let mut best: Option<(u32, u64, u64)> = None;
+    // Load one at weight zero: worse than anything, so the first eligible server replaces it.
+    let (mut best, mut best_load, mut best_weight) = (NO_SERVER, 1u64, 0u64);
     for i in 0..MAX_SERVERS_PER_SERVICE {
         if i >= schedule.len() {
             break;
@@ -32,15 +33,11 @@ pub fn choose<T: Tables>(tables: &T, schedule: Schedule) -> Option<u32> {
         }
         let load = u64::from(count(active)) * 257 + u64::from(count(inactive));
         let weight = u64::from(entry.weight());
-        let better = match best {
-            None => true,
-            Some((_, best_load, best_weight)) => best_load * weight > load * best_weight,
-        };
-        if better {
-            best = Some((entry.server(), load, weight));
+        if best_load * weight > load * best_weight {
+            (best, best_load, best_weight) = (entry.server(), load, weight);
         }
     }
-    best.map(|(server, ..)| server)
+    (best != NO_SERVER).then_some(best)
 }
 
 /// A count that another CPU is about to raise may read as just below zero.

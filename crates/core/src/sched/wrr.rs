@@ -13,7 +13,7 @@
 
 use crate::atomic;
 use crate::host::Tables;
-use crate::layout::{Schedule, ServiceRecord};
+use crate::layout::{MAX_SERVERS_PER_SERVICE, Schedule, ServiceRecord};
 use crate::sched::eligible;
 
 /// A segment of the cycle: every level between two distinct weights.
@@ -45,18 +45,25 @@ impl Segment {
     }
 }
 
+/// Tries in a row before giving up when servers are overloaded.
 const TRIES: u32 = 8;
-/// Steps of a binary search over as many segments as a service has servers at most.
-const STEPS: u32 = 11;
+/// Segments are searched in strides of this many, then one by one: as many steps as the verifier
+/// can follow for as many segments as a service has servers.
+const STRIDE: u32 = 32;
+const _: () = assert!(STRIDE * STRIDE >= MAX_SERVERS_PER_SERVICE);
 
 /// The server at the next place of the cycle; overloaded ones are passed over.
 #[inline(always)]
-pub fn choose<T: Tables>(tables: &T, service: *mut ServiceRecord, schedule: Schedule) -> Option<u32> {
+pub fn choose<T: Tables>(
+    tables: &T,
+    service: *mut ServiceRecord,
+    schedule: Schedule,
+) -> Option<u32> {
     let cycle = tables.schedule_word(schedule.offset())?;
     for _ in 0..TRIES {
         // SAFETY: service records live as long as the maps.
         let turn = unsafe { atomic::add64(&raw mut (*service).turn, 1) };
-        let at = place(tables, schedule, turn.checked_rem(cycle)? as u32)?;
+        let at = tables.place_apart(schedule, turn.checked_rem(cycle)? as u32);
         if let Some(entry) = eligible(tables, at) {
             return Some(entry.server());
         }
@@ -64,28 +71,36 @@ pub fn choose<T: Tables>(tables: &T, service: *mut ServiceRecord, schedule: Sche
     None
 }
 
-/// Index of the word with the entry at `place` of the cycle.
+/// What [`place`] returns for a table that is not one.
+pub const NOWHERE: u32 = u32::MAX;
+
+/// Index of the word with the entry at `place` of the cycle, or [`NOWHERE`].
 #[inline(always)]
-fn place<T: Tables>(tables: &T, schedule: Schedule, place: u32) -> Option<u32> {
+pub fn place<T: Tables>(tables: &T, schedule: Schedule, place: u32) -> u32 {
+    find(tables, schedule, place).unwrap_or(NOWHERE)
+}
+
+#[inline(always)]
+fn find<T: Tables>(tables: &T, schedule: Schedule, place: u32) -> Option<u32> {
     let first = schedule.offset() + 1;
+    let last = schedule.len().checked_sub(1)?;
+    let end = |segment: u32| Some(Segment(tables.schedule_word(first + segment)?).end());
     // The first segment that ends after the place.
-    let (mut low, mut high) = (0, schedule.len() - 1);
-    for _ in 0..STEPS {
-        if low >= high {
+    let mut at = 0;
+    for _ in 0..STRIDE {
+        if at + STRIDE > last || end(at + STRIDE - 1)? > place {
             break;
         }
-        let middle = (low + high) / 2;
-        if Segment(tables.schedule_word(first + middle)?).end() > place {
-            high = middle;
-        } else {
-            low = middle + 1;
-        }
+        at += STRIDE;
     }
-    let begin = match low {
-        0 => 0,
-        _ => Segment(tables.schedule_word(first + low - 1)?).end(),
-    };
-    let segment = Segment(tables.schedule_word(first + low)?);
+    for _ in 0..STRIDE {
+        if at >= last || end(at)? > place {
+            break;
+        }
+        at += 1;
+    }
+    let begin = if at == 0 { 0 } else { end(at - 1)? };
+    let segment = Segment(tables.schedule_word(first + at)?);
     let in_list = place.wrapping_sub(begin).checked_rem(segment.servers())?;
     Some(schedule.offset() + segment.list() + in_list)
 }

@@ -18,15 +18,31 @@ pub struct Message {
 
 impl Message {
     /// Destination unreachable, host: there is no route to the real server.
-    pub const HOST_UNREACHABLE: Self = Self { kind: 3, code: 1, mtu: 0 };
+    pub const HOST_UNREACHABLE: Self = Self {
+        kind: 3,
+        code: 1,
+        mtu: 0,
+    };
     /// Destination unreachable, port: no real server takes new connections.
-    pub const PORT_UNREACHABLE: Self = Self { kind: 3, code: 3, mtu: 0 };
+    pub const PORT_UNREACHABLE: Self = Self {
+        kind: 3,
+        code: 3,
+        mtu: 0,
+    };
     /// Time to live exceeded in transit.
-    pub const TIME_EXCEEDED: Self = Self { kind: 11, code: 0, mtu: 0 };
+    pub const TIME_EXCEEDED: Self = Self {
+        kind: 11,
+        code: 0,
+        mtu: 0,
+    };
 
     /// Destination unreachable, fragmentation needed and DF set.
     #[inline(always)]
     pub fn fragmentation_needed(mtu: u16) -> Self {
-        Self { kind: 3, code: 4, mtu }
+        Self {
+            kind: 3,
+            code: 4,
+            mtu,
+        }
     }
 }

@@ -9,7 +9,7 @@
 //! |                    Destination Address                        |
 //! ```
 
-use crate::addr::Be16;
+use crate::addr::{Be16, Be32};
 
 /// Bytes of a header without options.
 pub const MIN_LEN: usize = 20;
@@ -37,7 +37,7 @@ pub const TCP: u8 = 6;
 pub const UDP: u8 = 17;
 
 /// The fixed part of a header.
-#[repr(C, packed)]
+#[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct Header {
     /// Version and header length in words.
@@ -56,9 +56,18 @@ pub struct Header {
     pub protocol: u8,
     /// Header checksum, raw.
     pub checksum: u16,
-    /// Source address in the low half, destination in the high half, both as they lie in memory
-    /// of a little-endian machine.
-    pub addresses: u64,
+    /// Source address.
+    pub source: Be32,
+    /// Destination address.
+    pub destination: Be32,
+}
+
+impl Header {
+    /// Both addresses as [`crate::conn::Key`] holds them.
+    #[inline(always)]
+    pub fn addresses(&self) -> u64 {
+        u64::from(self.source.raw()) | u64::from(self.destination.raw()) << 32
+    }
 }
 
 const _: () = assert!(size_of::<Header>() == MIN_LEN);

@@ -1,0 +1,470 @@
+//! Loading programs, making or adopting maps.
+
+use std::fs;
+use std::hash::Hash;
+use std::io;
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use aya::maps::{Array, HashMap, Map, MapData, ProgramArray};
+use aya::programs::{Program, ProgramFd, SchedClassifier, TestRun as _, TestRunOptions, Xdp};
+use aya::{Ebpf, EbpfLoader, Pod};
+use pointsman_core::layout::{
+    DROP_SLOTS, MAX_EGRESS, MAX_SCHEDULE_WORDS, MAX_SERVERS, MAX_SERVICES, Runtime, ServiceId,
+    VERSION, WAYS,
+};
+
+use crate::attach::Attached;
+use crate::memory::Mapped;
+use crate::tables::maps::{Ids, LEDGER_LEN, Ledger, Maps};
+use crate::tables::{Tables, fresh_runtime};
+use crate::{Attachment, DropCount, Error, HookChoice, Interface, object};
+
+const BPF_F_MMAPABLE: u32 = 1 << 10;
+
+/// The maps of the object that are pinned.
+const MAPS: [&str; 12] = [
+    "RUNTIME",
+    "CONNECTIONS",
+    "SERVICE_IDS",
+    "SERVICES",
+    "SERVERS",
+    "SCHEDULES",
+    "STATS",
+    "DROPS",
+    "EGRESS",
+    "EGRESS_IDS",
+    "XDP_PROGRAMS",
+    "TC_PROGRAMS",
+];
+/// The map only user space writes.
+const LEDGER: &str = "LEDGER";
+
+/// The programs that call each other, in the order of their program arrays.
+const XDP: [&str; 3] = ["director_xdp", "open_xdp", "unreachable_xdp"];
+const TC: [&str; 3] = ["director_tc", "open_tc", "unreachable_tc"];
+/// TC egress.
+const OUT: &str = "director_out";
+/// Answers with the jiffies of now.
+const CLOCK: &str = "clock";
+
+/// Sizes fixed when the maps are made.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// Slots of the connection table; rounded up to a power of two. `None`: from memory.
+    pub connection_slots: Option<u32>,
+}
+
+/// The kernel side of a director in the calling thread's network namespace.
+pub struct DataPlane {
+    ebpf: Ebpf,
+    pins: PathBuf,
+    adopted: bool,
+    tables: Tables,
+    attached: Attached,
+}
+
+impl DataPlane {
+    /// Loads the programs, or adopts what is pinned in `pin_dir` (programs are replaced, maps kept).
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] on kernels that lack something, [`Error::Layout`] for pins of another
+    /// version; [`Error::Os`] for anything else.
+    pub fn open(pin_dir: &Path, options: &Options) -> Result<Self, Error> {
+        check_kernel()?;
+        let adopted = pin_dir.join("RUNTIME").exists();
+        let sets = if adopted {
+            adopted_sets(pin_dir)?
+        } else {
+            fresh_sets(options)
+        };
+        let cpus = aya::util::nr_cpus()
+            .map_err(|(file, e)| Error::os(format!("counting CPUs in {file}"), e))?
+            as u32;
+        let set_mask = sets - 1;
+        let mut loader = EbpfLoader::new();
+        loader
+            .override_global("SET_MASK", &set_mask, true)
+            .map_max_entries("CONNECTIONS", sets)
+            .map_max_entries("STATS", cpus * MAX_SERVERS)
+            .map_max_entries("DROPS", cpus * DROP_SLOTS);
+        for name in MAPS {
+            loader.map_pin_path(name, pin_dir.join(name));
+        }
+        let mut ebpf = loader
+            .load(object::director())
+            .map_err(|e| Error::bpf("loading the eBPF object", e))?;
+        load_programs(&mut ebpf)?;
+        let maps = map_all(&mut ebpf, pin_dir, sets, cpus)?;
+        Ok(Self {
+            attached: Attached::adopt(pin_dir),
+            ebpf,
+            pins: pin_dir.to_owned(),
+            adopted,
+            tables: Tables::new(maps),
+        })
+    }
+
+    /// True when pinned maps were adopted.
+    pub fn adopted(&self) -> bool {
+        self.adopted
+    }
+
+    /// Attaches to an interface, or replaces the programs on it. Idempotent.
+    ///
+    /// # Errors
+    /// [`Error::Interface`] when it is gone or cannot carry the programs.
+    pub fn attach(
+        &mut self,
+        interface: &Interface,
+        choice: HookChoice,
+    ) -> Result<Attachment, Error> {
+        self.attached.attach(&mut self.ebpf, interface, choice)
+    }
+
+    /// Forgets an interface that is gone, or detaches from one that stays.
+    pub fn detach(&mut self, index: u32) {
+        self.attached.detach(index);
+    }
+
+    /// What is attached where, by interface index.
+    pub fn attachments(&self) -> Vec<Attachment> {
+        self.attached.list()
+    }
+
+    /// Tables: the IPVS operations.
+    pub fn tables(&mut self) -> &mut Tables {
+        &mut self.tables
+    }
+
+    /// Packets dropped, by reason; with `all` also the reasons that never occurred.
+    pub fn drops(&self, all: bool) -> Vec<DropCount> {
+        self.tables.drops(all)
+    }
+
+    /// Detaches everything and removes every pin.
+    ///
+    /// # Errors
+    /// A pin that cannot be removed.
+    pub fn remove(mut self) -> Result<(), Error> {
+        self.attached.detach_all();
+        for name in MAPS.into_iter().chain([LEDGER]) {
+            let pin = self.pins.join(name);
+            match fs::remove_file(&pin) {
+                Err(e) if e.kind() != io::ErrorKind::NotFound => {
+                    return Err(Error::os(format!("removing {}", pin.display()), e));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// How many instructions the kernel's verifier looked at for each program.
+    pub fn verified_instructions(&self) -> Vec<(String, u32)> {
+        let mut counts: Vec<_> = self
+            .ebpf
+            .programs()
+            .filter_map(|(name, program)| {
+                let count = program.info().ok()?.verified_instruction_count()?;
+                Some((name.to_owned(), count))
+            })
+            .collect();
+        counts.sort();
+        counts
+    }
+
+    pub(crate) fn xdp(&self, name: &str) -> Result<&Xdp, Error> {
+        match self.ebpf.program(name) {
+            Some(Program::Xdp(program)) => Ok(program),
+            _ => Err(missing(name)),
+        }
+    }
+
+    pub(crate) fn classifier(&self, name: &str) -> Result<&SchedClassifier, Error> {
+        classifier(&self.ebpf, name)
+    }
+}
+
+/// Names of the programs packets meet first.
+pub(crate) mod entry {
+    pub(crate) const XDP: &str = super::XDP[0];
+    pub(crate) const TC: &str = super::TC[0];
+    pub(crate) const OUT: &str = super::OUT;
+}
+
+fn missing(what: &str) -> Error {
+    Error::os(
+        format!("looking for {what} in the eBPF object"),
+        io::ErrorKind::NotFound.into(),
+    )
+}
+
+fn classifier<'a>(ebpf: &'a Ebpf, name: &str) -> Result<&'a SchedClassifier, Error> {
+    match ebpf.program(name) {
+        Some(Program::SchedClassifier(program)) => Ok(program),
+        _ => Err(missing(name)),
+    }
+}
+
+fn check_kernel() -> Result<(), Error> {
+    let version = aya::util::KernelVersion::current()
+        .map_err(|e| Error::bpf("reading the kernel's version", e))?;
+    if version < aya::util::KernelVersion::new(6, 1, 0) {
+        return Err(Error::Unsupported {
+            what: "the eBPF features of the data plane".into(),
+            since: "6.1".into(),
+        });
+    }
+    if !Path::new("/sys/kernel/btf/vmlinux").exists() {
+        return Err(Error::Unsupported {
+            what: "type information (CONFIG_DEBUG_INFO_BTF, /sys/kernel/btf/vmlinux)".into(),
+            since: "a kernel built with it".into(),
+        });
+    }
+    Ok(())
+}
+
+/// Sets of a connection table already pinned, after checking that its layout is ours.
+fn adopted_sets(pin_dir: &Path) -> Result<u32, Error> {
+    let open = |name: &str| {
+        let pin = pin_dir.join(name);
+        MapData::from_pin(&pin).map_err(|e| Error::bpf(format!("opening {}", pin.display()), e))
+    };
+    let runtime = open("RUNTIME")?;
+    let found = if info(&runtime)?.0 as usize == size_of::<Runtime>() {
+        let runtime: Mapped<Runtime> =
+            Mapped::of_map(runtime.fd().as_fd(), 1).map_err(|e| Error::os("mapping RUNTIME", e))?;
+        runtime.read(0).map_or(0, |r| r.version)
+    } else {
+        0
+    };
+    if found != VERSION {
+        return Err(Error::Layout {
+            dir: pin_dir.display().to_string(),
+            found,
+            wanted: VERSION,
+        });
+    }
+    Ok(info(&open("CONNECTIONS")?)?.1)
+}
+
+/// Value size and entries of a map.
+fn info(map: &MapData) -> Result<(u32, u32), Error> {
+    let info = map
+        .info()
+        .map_err(|e| Error::bpf("asking about a pinned map", e))?;
+    Ok((info.value_size(), info.max_entries()))
+}
+
+/// By default a 256th of the machine's memory, between 4 and 512 MiB.
+fn fresh_sets(options: &Options) -> u32 {
+    const SLOT: u64 = 64;
+    let slots = options.connection_slots.unwrap_or_else(|| {
+        // SAFETY: plain queries.
+        let (pages, size) = unsafe {
+            (
+                libc::sysconf(libc::_SC_PHYS_PAGES),
+                libc::sysconf(libc::_SC_PAGESIZE),
+            )
+        };
+        let memory = pages.max(0) as u64 * size.max(0) as u64;
+        let bytes = (memory / 256).clamp(4 << 20, 512 << 20);
+        (bytes / SLOT + 1).next_power_of_two() as u32 / 2
+    });
+    slots.div_ceil(WAYS).next_power_of_two().clamp(2, 1 << 26)
+}
+
+fn load_programs(ebpf: &mut Ebpf) -> Result<(), Error> {
+    let fail = |name: &str, e: aya::programs::ProgramError| {
+        Error::bpf(format!("loading the program {name}"), e)
+    };
+    for (name, program) in ebpf.programs_mut() {
+        match program {
+            Program::Xdp(program) => program.load().map_err(|e| fail(name, e))?,
+            Program::SchedClassifier(program) => program.load().map_err(|e| fail(name, e))?,
+            _ => {}
+        }
+    }
+    for (array, names) in [("XDP_PROGRAMS", XDP), ("TC_PROGRAMS", TC)] {
+        let mut fds = Vec::new();
+        for name in names {
+            let fd: &ProgramFd = match ebpf.program(name) {
+                Some(Program::Xdp(program)) => program.fd(),
+                Some(Program::SchedClassifier(program)) => program.fd(),
+                _ => return Err(missing(name)),
+            }
+            .map_err(|e| fail(name, e))?;
+            fds.push(
+                fd.try_clone()
+                    .map_err(|e| Error::os("copying a descriptor", e))?,
+            );
+        }
+        let map = ebpf.take_map(array).ok_or_else(|| missing(array))?;
+        let mut array =
+            ProgramArray::try_from(map).map_err(|e| Error::bpf("opening a program array", e))?;
+        for (place, fd) in fds.iter().enumerate() {
+            array
+                .set(place as u32, fd, 0)
+                .map_err(|e| Error::bpf("filling a program array", e))?;
+        }
+    }
+    Ok(())
+}
+
+/// Jiffies of now, by running a program that returns them.
+fn jiffies(clock: &SchedClassifier) -> Result<u32, Error> {
+    let mut options = TestRunOptions::default();
+    let frame = [0u8; 14];
+    options.data_in = Some(&frame);
+    options.repeat = 1;
+    clock
+        .test_run(options)
+        .map(|run| run.return_value)
+        .map_err(|e| Error::bpf("asking the kernel for its jiffies", e))
+}
+
+/// Jiffies per second: the usual value nearest to what a tenth of a second shows.
+fn measure_hz(clock: &SchedClassifier) -> Result<u32, Error> {
+    let (begin, first) = (Instant::now(), jiffies(clock)?);
+    thread::sleep(Duration::from_millis(100));
+    let (last, elapsed) = (jiffies(clock)?, begin.elapsed());
+    let measured = f64::from(last.wrapping_sub(first)) / elapsed.as_secs_f64();
+    let distance = |hz: &u32| (f64::from(*hz) - measured).abs() as u32;
+    Ok([100, 250, 300, 1000]
+        .into_iter()
+        .min_by_key(distance)
+        .expect("not empty"))
+}
+
+fn random_seed() -> Result<[u64; 2], Error> {
+    let mut seed = [0u64; 2];
+    // SAFETY: the buffer is as long as stated.
+    let got = unsafe { libc::getrandom((&raw mut seed).cast(), size_of_val(&seed), 0) };
+    if got != size_of_val(&seed) as isize {
+        return Err(Error::os(
+            "drawing a random seed",
+            io::Error::last_os_error(),
+        ));
+    }
+    Ok(seed)
+}
+
+fn map_all(ebpf: &mut Ebpf, pin_dir: &Path, sets: u32, cpus: u32) -> Result<Maps, Error> {
+    let runtime: Mapped<Runtime> = mapped(ebpf, "RUNTIME", 1)?;
+    let clock = classifier(ebpf, CLOCK)?;
+    let mut hz = runtime.read(0).map_or(0, |r| r.hz);
+    if hz == 0 {
+        hz = measure_hz(clock)?;
+        runtime.write(0, fresh_runtime(cpus, hz, random_seed()?));
+    }
+    // Jiffies follow the monotonic clock: read together once, the one gives the other.
+    let (at, jiffies) = (Instant::now(), jiffies(clock)?);
+    let now = move || {
+        let ticks = at.elapsed().as_nanos() * u128::from(hz) / 1_000_000_000;
+        jiffies.wrapping_add(ticks as u32)
+    };
+    Ok(Maps {
+        runtime,
+        connections: mapped(ebpf, "CONNECTIONS", sets)?,
+        services: mapped(ebpf, "SERVICES", MAX_SERVICES)?,
+        servers: mapped(ebpf, "SERVERS", MAX_SERVERS)?,
+        schedules: mapped(ebpf, "SCHEDULES", MAX_SCHEDULE_WORDS)?,
+        stats: mapped(ebpf, "STATS", cpus * MAX_SERVERS)?,
+        drops: mapped(ebpf, "DROPS", cpus * DROP_SLOTS)?,
+        egress: mapped(ebpf, "EGRESS", MAX_EGRESS)?,
+        ledger: ledger(pin_dir)?,
+        service_ids: Box::new(hash::<ServiceKeyBytes>(ebpf, "SERVICE_IDS")?),
+        egress_ids: Box::new(hash::<u32>(ebpf, "EGRESS_IDS")?),
+        clock: Box::new(now),
+    })
+}
+
+fn mapped<T>(ebpf: &Ebpf, name: &str, len: u32) -> Result<Mapped<T>, Error> {
+    let Some(Map::Array(map)) = ebpf.map(name) else {
+        return Err(missing(name));
+    };
+    let (value, entries) = info(map)?;
+    if value as usize != size_of::<T>() || entries != len {
+        return Err(Error::os(
+            format!(
+                "map {name} holds {entries} values of {value} bytes, not {len} of {}",
+                size_of::<T>()
+            ),
+            io::ErrorKind::InvalidData.into(),
+        ));
+    }
+    Mapped::of_map(map.fd().as_fd(), len).map_err(|e| Error::os(format!("mapping {name}"), e))
+}
+
+/// The ledger is no program's: it is made, pinned and adopted here.
+fn ledger(pin_dir: &Path) -> Result<Mapped<Ledger>, Error> {
+    let pin = pin_dir.join(LEDGER);
+    let fail = |e: &dyn std::fmt::Display| {
+        Error::os(
+            format!("making {}", pin.display()),
+            io::Error::other(e.to_string()),
+        )
+    };
+    let data = if pin.exists() {
+        MapData::from_pin(&pin).map_err(|e| fail(&e))?
+    } else {
+        let array: Array<MapData, LedgerBytes> =
+            Array::create(LEDGER_LEN, BPF_F_MMAPABLE).map_err(|e| fail(&e))?;
+        array.pin(&pin).map_err(|e| fail(&e))?;
+        MapData::from_pin(&pin).map_err(|e| fail(&e))?
+    };
+    Mapped::of_map(data.fd().as_fd(), LEDGER_LEN).map_err(|e| Error::os("mapping LEDGER", e))
+}
+
+/// A ledger entry as the eBPF library wants values: plain bytes.
+type LedgerBytes = [u64; 10];
+const _: () = assert!(size_of::<LedgerBytes>() == size_of::<Ledger>());
+
+/// A service key as the eBPF library wants keys.
+#[repr(transparent)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+struct ServiceKeyBytes(ServiceId);
+
+// SAFETY: eight bytes without padding, any bits are valid.
+unsafe impl Pod for ServiceKeyBytes {}
+
+struct KernelIds<K: Pod>(HashMap<MapData, K, u32>);
+
+fn hash<K: Pod>(ebpf: &mut Ebpf, name: &str) -> Result<KernelIds<K>, Error> {
+    let map = ebpf.take_map(name).ok_or_else(|| missing(name))?;
+    let map = HashMap::try_from(map).map_err(|e| Error::bpf(format!("opening {name}"), e))?;
+    Ok(KernelIds(map))
+}
+
+impl<K: Pod> KernelIds<K> {
+    fn put(&mut self, key: K, value: u32) -> Result<(), String> {
+        self.0.insert(key, value, 0).map_err(|e| e.to_string())
+    }
+}
+
+impl Ids<u32> for KernelIds<u32> {
+    fn insert(&mut self, key: u32, value: u32) -> Result<(), String> {
+        self.put(key, value)
+    }
+    fn remove(&mut self, key: &u32) {
+        let _ = self.0.remove(key);
+    }
+    fn get(&self, key: &u32) -> Option<u32> {
+        self.0.get(key, 0).ok()
+    }
+}
+
+impl Ids<ServiceId> for KernelIds<ServiceKeyBytes> {
+    fn insert(&mut self, key: ServiceId, value: u32) -> Result<(), String> {
+        self.put(ServiceKeyBytes(key), value)
+    }
+    fn remove(&mut self, key: &ServiceId) {
+        let _ = self.0.remove(&ServiceKeyBytes(*key));
+    }
+    fn get(&self, key: &ServiceId) -> Option<u32> {
+        self.0.get(&ServiceKeyBytes(*key), 0).ok()
+    }
+}

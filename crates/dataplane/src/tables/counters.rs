@@ -1,0 +1,98 @@
+//! Totals and rates: what the programs count, what was zeroed, what removed servers left.
+
+use pointsman_core::layout::{DROP_SLOTS, MAX_SERVERS, Stats};
+use pointsman_model::Counters;
+
+use super::maps::{Ledger, Maps};
+
+/// Everything the programs ever counted for a server.
+pub(crate) fn raw(maps: &Maps, server: u32) -> Counters {
+    let mut sum = Counters::default();
+    for cpu in 0..maps.cpus() {
+        if let Some(stats) = maps.stats.read(cpu * MAX_SERVERS + server) {
+            sum = sum.plus(of_stats(&stats));
+        }
+    }
+    sum
+}
+
+/// A server's totals since it was added or zeroed.
+pub(crate) fn of_server(maps: &Maps, server: u32) -> Counters {
+    raw(maps, server).since(zero(maps, server))
+}
+
+/// Zeroes a server.
+pub(crate) fn zero_server(maps: &Maps, server: u32) {
+    set_zero(maps, server, raw(maps, server));
+}
+
+/// The zero point at a place of the ledger.
+pub(crate) fn zero(maps: &Maps, at: u32) -> Counters {
+    maps.ledger
+        .read(at)
+        .map(|l| of_array(l.zero))
+        .unwrap_or_default()
+}
+
+/// Sets the zero point at a place of the ledger.
+pub(crate) fn set_zero(maps: &Maps, at: u32, totals: Counters) {
+    update(maps, at, |l| l.zero = to_array(totals));
+}
+
+/// What removed servers left to a service.
+pub(crate) fn folded(maps: &Maps, service: u32) -> Counters {
+    maps.ledger
+        .read(MAX_SERVERS + service)
+        .map(|l| of_array(l.folded))
+        .unwrap_or_default()
+}
+
+/// Sets what removed servers left to a service.
+pub(crate) fn set_folded(maps: &Maps, service: u32, totals: Counters) {
+    update(maps, MAX_SERVERS + service, |l| l.folded = to_array(totals));
+}
+
+/// Packets counted at a place of the drop counters, over all CPUs.
+pub(crate) fn drops(maps: &Maps, slot: u32) -> u64 {
+    let cpus = maps.drops.len() / DROP_SLOTS;
+    (0..cpus)
+        .filter_map(|cpu| maps.drops.read(cpu * DROP_SLOTS + slot))
+        .sum()
+}
+
+fn update(maps: &Maps, at: u32, change: impl FnOnce(&mut Ledger)) {
+    if let Some(mut entry) = maps.ledger.read(at) {
+        change(&mut entry);
+        maps.ledger.write(at, entry);
+    }
+}
+
+fn of_stats(stats: &Stats) -> Counters {
+    Counters {
+        conns: stats.conns,
+        in_packets: stats.in_packets,
+        out_packets: stats.out_packets,
+        in_bytes: stats.in_bytes,
+        out_bytes: stats.out_bytes,
+    }
+}
+
+fn to_array(c: Counters) -> [u64; 5] {
+    [
+        c.conns,
+        c.in_packets,
+        c.out_packets,
+        c.in_bytes,
+        c.out_bytes,
+    ]
+}
+
+fn of_array([conns, in_packets, out_packets, in_bytes, out_bytes]: [u64; 5]) -> Counters {
+    Counters {
+        conns,
+        in_packets,
+        out_packets,
+        in_bytes,
+        out_bytes,
+    }
+}

@@ -1,0 +1,156 @@
+//! The shared tables as user space sees them, and user space as a host of the core.
+
+use std::collections::HashMap;
+
+use pointsman_core::conn::Set;
+use pointsman_core::drop::Drop;
+use pointsman_core::host;
+use pointsman_core::layout::{
+    DROP_SLOTS, EVICTIONS, Egress, MAX_EGRESS, MAX_SCHEDULE_WORDS, MAX_SERVERS, MAX_SERVICES,
+    Runtime, ServerRecord, ServiceId, ServiceRecord, Stats,
+};
+
+use crate::memory::Mapped;
+
+/// What user space notes about one server or service; no program reads it, but it is pinned with the
+/// rest so that counters outlive the daemon.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Ledger {
+    /// Totals at the last zeroing: conns, packets in and out, bytes in and out.
+    pub zero: [u64; 5],
+    /// Of a service: totals of servers it no longer has.
+    pub folded: [u64; 5],
+}
+
+/// Entries of the ledger: servers first, then services.
+pub const LEDGER_LEN: u32 = MAX_SERVERS + MAX_SERVICES;
+
+/// A map of small integers that programs look up by hash.
+pub trait Ids<K>: Send {
+    /// Adds an entry.
+    ///
+    /// # Errors
+    /// The map is full.
+    fn insert(&mut self, key: K, value: u32) -> Result<(), String>;
+    /// Removes an entry.
+    fn remove(&mut self, key: &K);
+    /// Looks an entry up.
+    fn get(&self, key: &K) -> Option<u32>;
+}
+
+impl<K: std::hash::Hash + Eq + Send> Ids<K> for HashMap<K, u32> {
+    fn insert(&mut self, key: K, value: u32) -> Result<(), String> {
+        Self::insert(self, key, value);
+        Ok(())
+    }
+    fn remove(&mut self, key: &K) {
+        Self::remove(self, key);
+    }
+    fn get(&self, key: &K) -> Option<u32> {
+        Self::get(self, key).copied()
+    }
+}
+
+/// All shared tables.
+pub struct Maps {
+    /// One record.
+    pub runtime: Mapped<Runtime>,
+    /// The connection table.
+    pub connections: Mapped<Set>,
+    /// Virtual services.
+    pub services: Mapped<ServiceRecord>,
+    /// Real servers.
+    pub servers: Mapped<ServerRecord>,
+    /// Scheduling tables.
+    pub schedules: Mapped<u64>,
+    /// Counters, a stripe for each CPU.
+    pub stats: Mapped<Stats>,
+    /// Drop counters, a stripe for each CPU.
+    pub drops: Mapped<u64>,
+    /// Interfaces to leave by.
+    pub egress: Mapped<Egress>,
+    /// User space's notes.
+    pub ledger: Mapped<Ledger>,
+    /// VIP, port, protocol to service.
+    pub service_ids: Box<dyn Ids<ServiceId>>,
+    /// Interface index to egress entry.
+    pub egress_ids: Box<dyn Ids<u32>>,
+    /// Jiffies of now.
+    pub clock: Box<dyn Fn() -> u32 + Send>,
+}
+
+impl Maps {
+    /// Tables without a kernel, for tests: one CPU, `sets` sets, time standing at `clock`.
+    pub fn in_memory(sets: u32, clock: Box<dyn Fn() -> u32 + Send>) -> Self {
+        let maps = Self {
+            runtime: Mapped::in_memory(1),
+            connections: Mapped::in_memory(sets.next_power_of_two()),
+            services: Mapped::in_memory(MAX_SERVICES),
+            servers: Mapped::in_memory(MAX_SERVERS),
+            schedules: Mapped::in_memory(MAX_SCHEDULE_WORDS),
+            stats: Mapped::in_memory(MAX_SERVERS),
+            drops: Mapped::in_memory(DROP_SLOTS),
+            egress: Mapped::in_memory(MAX_EGRESS),
+            ledger: Mapped::in_memory(LEDGER_LEN),
+            service_ids: Box::new(HashMap::new()),
+            egress_ids: Box::new(HashMap::new()),
+            clock,
+        };
+        maps.runtime.write(0, super::fresh_runtime(1, 250, [1, 2]));
+        maps
+    }
+
+    /// CPUs the counters are striped for.
+    pub fn cpus(&self) -> u32 {
+        self.stats.len() / MAX_SERVERS
+    }
+
+    fn count(&self, slot: u32) {
+        if let Some(counter) = self.drops.at(slot) {
+            // SAFETY: at() checked the bounds.
+            unsafe { *counter += 1 };
+        }
+    }
+}
+
+impl host::Tables for Maps {
+    fn runtime(&self) -> Option<*mut Runtime> {
+        self.runtime.at(0)
+    }
+    fn now(&self) -> u32 {
+        (self.clock)()
+    }
+    fn set_mask(&self) -> u32 {
+        self.connections.len() - 1
+    }
+    fn set(&self, index: u32) -> Option<*mut Set> {
+        self.connections.at(index)
+    }
+    fn service_index(&self, id: &ServiceId) -> Option<u32> {
+        self.service_ids.get(id)
+    }
+    fn service(&self, index: u32) -> Option<*mut ServiceRecord> {
+        self.services.at(index)
+    }
+    fn server(&self, index: u32) -> Option<*mut ServerRecord> {
+        self.servers.at(index)
+    }
+    fn schedule_word(&self, index: u32) -> Option<u64> {
+        self.schedules.read(index)
+    }
+    fn stats(&self, server: u32) -> Option<*mut Stats> {
+        self.stats.at(server)
+    }
+    fn egress(&self, index: u16) -> Option<*const Egress> {
+        self.egress
+            .at(u32::from(index))
+            .map(<*mut Egress>::cast_const)
+    }
+    fn count_drop(&self, reason: Drop) {
+        self.count(reason as u32);
+    }
+    fn count_eviction(&self) {
+        self.count(EVICTIONS);
+    }
+}

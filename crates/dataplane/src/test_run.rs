@@ -1,0 +1,66 @@
+//! Running the real programs on single packets (`BPF_PROG_TEST_RUN`): tests and benches.
+
+use std::time::Duration;
+
+use aya::programs::{TestRun as _, TestRunOptions};
+
+use crate::load::entry;
+use crate::{DataPlane, Error};
+
+/// A program of the director.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Entry {
+    /// XDP.
+    Xdp,
+    /// TC ingress.
+    TcIngress,
+    /// TC egress.
+    TcEgress,
+}
+
+/// What a program did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Run {
+    /// The program's return value (`XDP_*`, or TC's, as the program's `i32`).
+    pub verdict: i32,
+    /// The packet afterwards.
+    pub packet: Vec<u8>,
+    /// Mean time of a run.
+    pub duration: Duration,
+}
+
+impl DataPlane {
+    /// Runs a program on a packet that came in by interface `ingress` (0: as the kernel likes).
+    ///
+    /// # Errors
+    /// What the kernel refuses, such as a frame under 14 bytes.
+    pub fn run(&self, entry: Entry, packet: &[u8], ingress: u32) -> Result<Run, Error> {
+        let mut out = vec![0; packet.len() + 256];
+        let len = (packet.len() as u32).to_ne_bytes();
+        // struct xdp_md: data, data_end, data_meta, ingress_ifindex, rx_queue_index, egress.
+        let mut xdp_md = [0u8; 24];
+        xdp_md[4..8].copy_from_slice(&len);
+        xdp_md[12..16].copy_from_slice(&ingress.to_ne_bytes());
+        let mut options = TestRunOptions::default();
+        options.data_in = Some(packet);
+        options.data_out = Some(&mut out);
+        options.repeat = 1;
+        let result = match entry {
+            Entry::Xdp => {
+                if ingress != 0 {
+                    options.ctx_in = Some(&xdp_md);
+                }
+                self.xdp(entry::XDP)?.test_run(options)
+            }
+            Entry::TcIngress => self.classifier(entry::TC)?.test_run(options),
+            Entry::TcEgress => self.classifier(entry::OUT)?.test_run(options),
+        }
+        .map_err(|e| Error::bpf("running a program on a packet", e))?;
+        out.truncate(result.data_size_out as usize);
+        Ok(Run {
+            verdict: result.return_value as i32,
+            packet: out,
+            duration: result.duration,
+        })
+    }
+}
