@@ -10,7 +10,7 @@ pub mod maps;
 mod schedule;
 mod sweep;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, Ipv4Addr};
 
 use pointsman_core::addr::{Be16, Be32};
@@ -48,6 +48,8 @@ pub struct Tables {
     next_server: u32,
     next_order: u32,
     arena: Arena,
+    /// Interface indices of VLAN devices.
+    vlan_devices: HashSet<u32>,
     totals: RateEstimator,
 }
 
@@ -98,6 +100,7 @@ impl Tables {
             free_servers: Vec::new(),
             next_server: 0,
             next_order: 1,
+            vlan_devices: HashSet::new(),
             totals: RateEstimator::default(),
         };
         tables.adopt();
@@ -449,6 +452,9 @@ impl Tables {
 
     /// An interface appeared or changed.
     pub fn set_interface(&mut self, interface: &Interface) {
+        if interface.vlan.is_some() && self.vlan_devices.insert(interface.index) {
+            self.count_vlan_devices();
+        }
         if egress::set(&mut self.maps, interface) {
             self.advance_epoch();
         }
@@ -456,16 +462,12 @@ impl Tables {
 
     /// An interface is gone.
     pub fn remove_interface(&mut self, index: u32) {
+        if self.vlan_devices.remove(&index) {
+            self.count_vlan_devices();
+        }
         if egress::remove(&mut self.maps, index) {
             self.advance_epoch();
         }
-    }
-
-    /// How many VLAN devices the namespace has: TC leaves tagged frames to them if there are any.
-    pub fn set_vlan_devices(&mut self, count: u32) {
-        let at = self.maps.runtime.at(0).expect("one record");
-        // SAFETY: the pointer is into the map.
-        unsafe { (&raw mut (*at).vlan_devices).write_volatile(count) };
     }
 
     /// A route, neighbour, address or link changed: cached next hops are looked up again.
@@ -523,6 +525,14 @@ impl Tables {
     /// The tables themselves, for tests and benches.
     pub fn maps(&self) -> &Maps {
         &self.maps
+    }
+
+    /// TC leaves tagged frames to VLAN devices if there are any.
+    fn count_vlan_devices(&self) {
+        let at = self.maps.runtime.at(0).expect("one record");
+        let count = self.vlan_devices.len() as u32;
+        // SAFETY: the pointer is into the map.
+        unsafe { (&raw mut (*at).vlan_devices).write_volatile(count) };
     }
 
     fn index_of(&self, key: &ServiceKey) -> Option<u32> {
