@@ -62,9 +62,22 @@ pub enum DirectorError {
     /// It refuses.
     #[error(transparent)]
     Refused(#[from] Error),
+    /// There is none, and none could be started: what a missing kernel module is to the original.
+    #[error("Can't initialize ipvs: {0}")]
+    Absent(Box<dyn StdError + Send + Sync>),
     /// It could not be asked.
     #[error(transparent)]
     Unreachable(Box<dyn StdError + Send + Sync>),
+}
+
+impl DirectorError {
+    /// What `ipvsadm` exits with, where a refusal alone would be `otherwise`.
+    fn exit_code(&self, otherwise: u8) -> u8 {
+        match self {
+            Self::Absent(_) => 2,
+            Self::Refused(_) | Self::Unreachable(_) => otherwise,
+        }
+    }
 }
 
 /// Performs a command and returns the exit code. Rules of `-R` come from `input`; listings go to
@@ -178,8 +191,14 @@ impl Session<'_> {
                 if self.send()? == Next::Stop {
                     return Ok(Next::Stop);
                 }
-                let error = self.earlier_refusal(&command).unwrap_or(error);
-                return self.refused(&command, &error, 255);
+                return match self.earlier_refusal(&command) {
+                    Ok(earlier) => self.refused(&command, &earlier.unwrap_or(error), 255),
+                    Err(error) => {
+                        writeln!(self.err, "{error}")?;
+                        self.status = error.exit_code(255);
+                        Ok(Next::Stop)
+                    }
+                };
             }
             None => command,
         };
@@ -232,25 +251,22 @@ impl Session<'_> {
             }
             Err(error) => {
                 writeln!(self.err, "{error}")?;
-                self.status = 255;
+                self.status = error.exit_code(255);
                 Ok(Next::Stop)
             }
         }
     }
 
     /// The kernel looks for the service before it looks for the scheduler.
-    fn earlier_refusal(&mut self, command: &Command) -> Option<Error> {
-        match command {
-            Command::AddService(rule) => self
-                .director
-                .service(&rule.key)
-                .is_ok()
-                .then_some(Error::ServiceExists),
-            Command::EditService(rule) => match self.director.service(&rule.key) {
-                Err(DirectorError::Refused(Error::NoSuchService)) => Some(Error::NoSuchService),
-                _ => None,
-            },
-            _ => None,
+    fn earlier_refusal(&mut self, command: &Command) -> Result<Option<Error>, DirectorError> {
+        let (Command::AddService(rule) | Command::EditService(rule)) = command else {
+            return Ok(None);
+        };
+        let editing = matches!(command, Command::EditService(_));
+        match self.director.service(&rule.key) {
+            Ok(_) => Ok((!editing).then_some(Error::ServiceExists)),
+            Err(DirectorError::Refused(error)) => Ok(editing.then_some(error)),
+            Err(error) => Err(error),
         }
     }
 
@@ -266,9 +282,9 @@ impl Session<'_> {
             DirectorError::Refused(error) => {
                 self.refused(command, error, 1)?;
             }
-            DirectorError::Unreachable(_) => {
+            DirectorError::Absent(_) | DirectorError::Unreachable(_) => {
                 writeln!(self.err, "{error}")?;
-                self.status = 1;
+                self.status = error.exit_code(1);
             }
         }
         Ok(Next::Stop)
