@@ -2,7 +2,7 @@
 
 use std::net::{Ipv4Addr, SocketAddrV4};
 
-use crate::wire::{Lan, cable, compute_checksums};
+use crate::wire::{Lan, cable, complete_frames};
 use crate::{Error, Names, Netns, PageServer, pass_everything};
 
 /// Which network.
@@ -198,19 +198,17 @@ impl Topology {
                 if let Some(name) = link["ifname"].as_str()
                     && name != "lo"
                 {
-                    compute_checksums(host, name)?;
+                    complete_frames(host, name)?;
                 }
             }
         }
         // The far ends of the director's cables.
+        let lan = self.other("lan");
+        complete_frames(lan, "director")?;
+        pass_everything(lan, "director")?;
         match self.method {
-            Method::Nat => {
-                pass_everything(&self.client, "eth0")?;
-                pass_everything(self.other("lan"), "director")
-            }
-            Method::DirectRouting | Method::Tunnel => {
-                pass_everything(self.other("lan"), "director")
-            }
+            Method::Nat => pass_everything(&self.client, "eth0"),
+            Method::DirectRouting | Method::Tunnel => Ok(()),
         }
     }
 }

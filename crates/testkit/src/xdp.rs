@@ -210,7 +210,7 @@ mod tests {
         assert_eq!(attached_programs(&b).unwrap(), Vec::<String>::new());
         pass_everything(&b, "eth0").unwrap();
         assert_eq!(attached_programs(&b).unwrap(), ["eth0 xdp"]);
-        wire::compute_checksums(&a, "eth0").unwrap();
+        wire::complete_frames(&a, "eth0").unwrap();
         let _page = PageServer::start(&b, "b", Ipv4Addr::new(192, 0, 2, 2), 80).unwrap();
         let page = a
             .run(|| http::get("192.0.2.2:80".parse().unwrap(), "/"))

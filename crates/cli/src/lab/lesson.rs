@@ -24,12 +24,15 @@ pub enum Stop {
     #[error(transparent)]
     Failed(#[from] Error),
     /// An earlier one was kept.
-    #[error("this lab is standing already ({name}); remove it with `pointsman lab remove {lab}`")]
+    #[error(
+        "a lab {name} is standing already ({netns}); remove it with `pointsman lab remove {name}`, \
+         or give this one a name of its own with --name"
+    )]
     Standing {
         /// A namespace of it.
-        name: String,
+        netns: String,
         /// Its name.
-        lab: &'static str,
+        name: String,
     },
     /// A command ended with an error.
     #[error("{host}# {command}\n{output}")]
@@ -305,7 +308,7 @@ impl Lesson {
     }
 
     /// How to play on.
-    pub fn stays(&mut self, lab: &str, net: &Topology) {
+    pub fn stays(&mut self, name: &str, net: &Topology) {
         self.step("It stays");
         let (client, director) = (net.client.name(), net.director.name());
         self.say("Everything is left running. From another shell:");
@@ -315,7 +318,7 @@ enter a host     nsenter --net=/run/netns/{client} bash
 ask the VIP      nsenter --net=/run/netns/{client} curl http://{vip}/
 run ipvsadm      pointsman --netns {director} ipvsadm -Ln
 list the hosts   ip netns list
-remove it        pointsman lab remove {lab}",
+remove it        pointsman lab remove {name}",
             vip = net.vip
         ));
     }

@@ -37,8 +37,8 @@ enum Lab {
     Tun(Options),
     /// Remove what `--keep` left standing
     Remove {
-        /// Only this lab
-        lab: Option<LabName>,
+        /// As `--name` said [default: nat, dr and tun]
+        name: Option<String>,
     },
     /// A page server of a lab
     #[command(hide = true)]
@@ -54,6 +54,9 @@ struct Options {
     /// Leave it standing to play with, and print how to enter and remove it
     #[arg(long)]
     keep: bool,
+    /// What a kept lab is called, so that several can stand [default: nat, dr or tun]
+    #[arg(long, requires = "keep")]
+    name: Option<String>,
     /// Print steps and results as JSON instead of a lesson
     #[arg(long)]
     json: bool,
@@ -108,7 +111,7 @@ pub fn run(args: &LabArgs) -> ExitCode {
         Lab::Nat(options) => teach(LabName::Nat, options),
         Lab::Dr(options) => teach(LabName::Dr, options),
         Lab::Tun(options) => teach(LabName::Tun, options),
-        Lab::Remove { lab } => remove(*lab),
+        Lab::Remove { name } => remove(name.as_deref()),
         Lab::Serve { name, addr, port } => match http::serve(name, *addr, *port) {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => {
@@ -138,8 +141,9 @@ fn teach(lab: LabName, options: &Options) -> ExitCode {
 }
 
 fn take_place(lab: LabName, options: &Options, lesson: &mut Lesson) -> Result<(), Stop> {
+    let name = options.name.as_deref().unwrap_or(lab.word());
     let names = if options.keep {
-        Names::kept(lab.word())
+        Names::kept(name)
     } else {
         Names::transient()
     };
@@ -150,9 +154,9 @@ fn take_place(lab: LabName, options: &Options, lesson: &mut Lesson) -> Result<()
         ready: false,
     };
     let mut net = Topology::build(&plan).map_err(|error| match error {
-        Error::Exists { name } => Stop::Standing {
-            name,
-            lab: lab.word(),
+        Error::Exists { name: netns } => Stop::Standing {
+            netns,
+            name: name.into(),
         },
         error => Stop::Failed(error),
     })?;
@@ -165,7 +169,7 @@ fn take_place(lab: LabName, options: &Options, lesson: &mut Lesson) -> Result<()
         return taught;
     }
     if options.keep {
-        lesson.stays(lab.word(), &net);
+        lesson.stays(name, &net);
         net.keep();
         return taught;
     }
@@ -173,17 +177,20 @@ fn take_place(lab: LabName, options: &Options, lesson: &mut Lesson) -> Result<()
     lesson.tidy_up(&net)
 }
 
-fn remove(lab: Option<LabName>) -> ExitCode {
-    let labs = lab.map_or(vec![LabName::Nat, LabName::Dr, LabName::Tun], |lab| {
-        vec![lab]
-    });
+fn remove(name: Option<&str>) -> ExitCode {
+    let names = match name {
+        Some(name) => vec![name],
+        None => [LabName::Nat, LabName::Dr, LabName::Tun]
+            .map(LabName::word)
+            .to_vec(),
+    };
     let mut removed = 0;
-    for netns in labs.iter().flat_map(|lab| testkit::kept(lab.word())) {
+    for netns in names.iter().flat_map(|name| testkit::kept(name)) {
         println!("removing {}", netns.name());
         removed += 1;
     }
     if removed == 0 {
-        println!("no lab is standing");
+        println!("no such lab is standing");
     }
     ExitCode::SUCCESS
 }

@@ -268,11 +268,9 @@ pub fn parallel_load_has_no_errors(stage: &Stage) {
     assert_eq!(outcome.failures, Vec::<String>::new());
     let shares: Vec<u64> = outcome.pages.values().copied().collect();
     assert_eq!(shares.len(), 2, "{:?}", outcome.pages);
-    assert!(
-        shares[0].abs_diff(shares[1]) <= 8,
-        "rr under load: {:?}",
-        outcome.pages
-    );
+    // Not exact: a port used again while its connection still closes keeps its server.
+    let fair = shares[0].abs_diff(shares[1]) <= outcome.answered() / 20;
+    assert!(fair, "rr under load: {:?}", outcome.pages);
     wrk(stage);
 }
 

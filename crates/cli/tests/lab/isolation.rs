@@ -23,7 +23,7 @@ fn two_directors_do_not_know_each_other() {
         two.net.servers[0].addr
     ));
     assert!(
-        one.ipvsadm("-Ln").contains(" rr "),
+        one.ipvsadm("-Ln").contains(":80 rr"),
         "{}",
         one.ipvsadm("-Ln")
     );

@@ -1,14 +1,11 @@
 //! `pointsman lab` itself.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
 
-use nix::fcntl::{Flock, FlockArg};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use pointsman_testkit::wait_until;
 
 use crate::common::PROGRAM;
 
@@ -79,30 +76,21 @@ fn an_interrupted_lab_leaves_nothing_behind() {
 
 #[test]
 fn a_kept_lab_stays_until_it_is_removed() {
-    // Kept namespaces have fixed names: one such test at a time on a machine.
-    let lock = File::create("/run/pointsman-kept-lab-test.lock").unwrap();
-    let _lock = Flock::lock(lock, FlockArg::LockExclusive)
-        .map_err(|(_, errno)| errno)
-        .unwrap();
-    let mut child = start(&["nat", "--keep"]);
+    let name = format!("test{}", std::process::id());
+    let prefix = format!("pointsman-{name}-");
+    let mut child = start(&["nat", "--keep", "--name", &name]);
     let mut text = String::new();
-    child
-        .stdout
-        .take()
-        .unwrap()
-        .read_to_string(&mut text)
-        .unwrap();
+    let mut output = child.stdout.take().unwrap();
+    output.read_to_string(&mut text).unwrap();
     assert!(child.wait().unwrap().success(), "{text}");
+    let director = format!("{prefix}director");
     let listing = Command::new(PROGRAM)
-        .args(["--netns", "pointsman-nat-director", "ipvsadm", "-Ln"])
+        .args(["--netns", &director, "ipvsadm", "-Ln"])
         .output()
         .unwrap();
     assert!(String::from_utf8_lossy(&listing.stdout).contains("172.25.254.100:80"));
-    let mut again = start(&["nat", "--keep"]);
+    let mut again = start(&["nat", "--keep", "--name", &name]);
     assert!(!again.wait().unwrap().success(), "it stands already");
-    assert!(start(&["remove", "nat"]).wait().unwrap().success());
-    wait_until("the lab to be gone", Duration::from_secs(5), || {
-        standing("pointsman-nat-").is_empty().then_some(())
-    })
-    .unwrap();
+    assert!(start(&["remove", &name]).wait().unwrap().success());
+    assert_eq!(standing(&prefix), Vec::<String>::new());
 }
