@@ -1,9 +1,11 @@
 //! `cargo xtask test`: every check that a change must pass, in one command.
 
 use std::fmt;
-use std::io::{self, BufRead, BufReader, IsTerminal, Write};
+use std::io::{self, BufRead, BufReader, IsTerminal};
 use std::process::Command;
-use std::time::Instant;
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
@@ -130,13 +132,32 @@ fn pass_through(mut command: Command, mut look: impl FnMut(&str)) -> Result<bool
         .with_context(|| format!("cannot run {}", sh::display(&command)))?;
     // The command still holds writing ends of the pipe, and while one is open it has no end.
     drop(command);
-    let mut reader = BufReader::new(reader);
-    let mut line = Vec::new();
-    let mut stdout = io::stdout().lock();
-    while reader.read_until(b'\n', &mut line)? > 0 {
-        stdout.write_all(&line)?;
-        look(&String::from_utf8_lossy(&line));
-        line.clear();
+    let (sender, lines) = mpsc::channel();
+    thread::spawn(move || {
+        for line in BufReader::new(reader).split(b'\n').map_while(Result::ok) {
+            if sender.send(line).is_err() {
+                break;
+            }
+        }
+    });
+    let mut ended = None;
+    loop {
+        match lines.recv_timeout(Duration::from_millis(500)) {
+            Ok(line) => {
+                let line = String::from_utf8_lossy(&line);
+                println!("{line}");
+                look(&line);
+            }
+            Err(RecvTimeoutError::Disconnected) => break,
+            // Silent since its end: whatever holds the pipe, it is not what we wait for.
+            Err(RecvTimeoutError::Timeout) if ended.is_some() => {
+                eprintln!(
+                    "test: a process that the tests started still runs and holds their output"
+                );
+                break;
+            }
+            Err(RecvTimeoutError::Timeout) => ended = child.try_wait()?,
+        }
     }
     Ok(child.wait()?.success())
 }
@@ -175,7 +196,24 @@ impl fmt::Display for Tally {
 
 #[cfg(test)]
 mod tests {
-    use super::Tally;
+    use super::*;
+
+    #[test]
+    fn a_process_left_behind_does_not_keep_us_waiting() {
+        let mut command = Command::new("sh");
+        command.args(["-c", "sleep 60 & echo $!; echo last; exit 3"]);
+        let mut lines = Vec::new();
+        let start = Instant::now();
+        let succeeded = pass_through(command, |line| lines.push(line.to_owned())).unwrap();
+        assert!(!succeeded);
+        assert_eq!(lines[1..], ["last"]);
+        assert!(
+            start.elapsed() < Duration::from_secs(30),
+            "{:?}",
+            start.elapsed()
+        );
+        Command::new("kill").arg(&lines[0]).status().unwrap();
+    }
 
     #[test]
     fn a_tally_sums_the_result_lines_and_nothing_else() {
