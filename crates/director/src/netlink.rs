@@ -170,6 +170,16 @@ impl Netlink {
     }
 }
 
+/// True when the kernel has room for no more neighbours (`gc_thresh3`).
+pub(crate) fn is_table_full(error: &rtnetlink::Error) -> bool {
+    match error {
+        rtnetlink::Error::NetlinkError(error) => {
+            error.to_io().raw_os_error() == Some(libc::ENOBUFS)
+        }
+        _ => false,
+    }
+}
+
 /// Follows the kernel's changes from now on; needs a tokio runtime. The stream ends only when the
 /// socket breaks.
 pub(crate) fn follow() -> io::Result<impl stream::Stream<Item = Event> + Unpin> {

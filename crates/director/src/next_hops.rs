@@ -1,11 +1,12 @@
 //! Which neighbours stand between the director and its real servers, and in what state they are.
 //!
-//! Pure: netlink's answers and events come in, [`Effect`]s go out. Programs at XDP bypass the
+//! Pure: netlink's answers and events come in, [`Effect`]s and [`Request`]s go out. Programs at XDP bypass the
 //! kernel's own ageing of neighbours, so the next hop of every real server is handed to the kernel
 //! as a managed entry, which it resolves at once and keeps fresh.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::{IpAddr, Ipv4Addr};
+use std::ops::Bound;
 
 use netlink_packet_route::neighbour::NeighbourState;
 
@@ -59,12 +60,17 @@ pub(crate) enum Effect {
         dead: bool,
         news: bool,
     },
-    /// Have the kernel resolve and keep this neighbour.
-    Manage(NeighbourKey),
-    /// Nobody needs this entry of ours any more.
-    Release(NeighbourKey),
     /// Cached next hops are stale.
     Epoch,
+}
+
+/// What the kernel is to be asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Request {
+    /// To resolve and keep this neighbour.
+    Manage(NeighbourKey),
+    /// To forget this entry of ours, which nobody needs any more.
+    Release(NeighbourKey),
 }
 
 /// What is known of one real server's way.
@@ -82,6 +88,12 @@ pub(crate) struct NextHops {
     servers: BTreeMap<Ipv4Addr, ServerState>,
     neighbours: HashMap<NeighbourKey, Neighbour>,
     users: HashMap<NeighbourKey, BTreeSet<Ipv4Addr>>,
+    /// Needed, but not managed by the kernel.
+    missing: BTreeSet<NeighbourKey>,
+    /// Ours, but not needed.
+    surplus: BTreeSet<NeighbourKey>,
+    /// The last one asked for: turns go round, so that one that cannot be had keeps none waiting.
+    turn: Option<NeighbourKey>,
 }
 
 impl NextHops {
@@ -101,21 +113,19 @@ impl NextHops {
     }
 
     /// Forgets every server that is not among `present`.
-    pub fn retain(&mut self, present: &BTreeSet<Ipv4Addr>) -> Vec<Effect> {
+    pub fn retain(&mut self, present: &BTreeSet<Ipv4Addr>) {
         let gone: Vec<_> = self
             .servers
             .keys()
             .filter(|server| !present.contains(server))
             .copied()
             .collect();
-        let mut effects = Vec::new();
         for server in gone {
             if let Some(key) = self.key_of(server) {
-                self.unuse(key, server, &mut effects);
+                self.unuse(key, server);
             }
             self.servers.remove(&server);
         }
-        effects
     }
 
     /// Every server.
@@ -152,13 +162,11 @@ impl NextHops {
             return effects;
         }
         if let Some(key) = old_key {
-            self.unuse(key, server, &mut effects);
+            self.unuse(key, server);
         }
         if let Some(key) = new_key {
             self.users.entry(key).or_default().insert(server);
-            if self.needs_managing(&key) {
-                effects.push(Effect::Manage(key));
-            }
+            self.review(key);
         }
         let dead = new_key
             .and_then(|key| self.neighbours.get(&key))
@@ -174,6 +182,7 @@ impl NextHops {
             Some(neighbour) => self.neighbours.insert(key, neighbour),
             None => self.neighbours.remove(&key),
         };
+        self.review(key);
         if usable(then.as_ref()) != usable(now.as_ref()) {
             effects.push(Effect::Epoch);
         }
@@ -214,21 +223,42 @@ impl NextHops {
 
     /// An interface went, with all its neighbours.
     pub fn interface_gone(&mut self, index: u32) {
-        self.neighbours.retain(|key, _| key.index != index);
+        let gone: Vec<_> = self
+            .neighbours
+            .keys()
+            .filter(|key| key.index == index)
+            .copied()
+            .collect();
+        for key in gone {
+            self.neighbours.remove(&key);
+            self.review(key);
+        }
     }
 
-    /// Entries that others removed or made ordinary are asked for again, and entries of ours that
-    /// nobody needs (an earlier director's) are released. To be called now and then.
-    pub fn reconcile(&self) -> Vec<Effect> {
-        let wanted = self.users.keys().filter(|key| self.needs_managing(key));
-        let unwanted = self
-            .neighbours
-            .iter()
-            .filter(|(key, neighbour)| neighbour.ours && !self.users.contains_key(key));
-        wanted
-            .map(|key| Effect::Manage(*key))
-            .chain(unwanted.map(|(key, _)| Effect::Release(*key)))
+    /// What is to be asked of the kernel for its table to hold what is needed, at most `limit`
+    /// entries to have and as many to give back. To be called after changes and now and then:
+    /// others remove entries or make them ordinary, an earlier director leaves some, and a full
+    /// table takes them later.
+    pub fn reconcile(&mut self, limit: usize) -> Vec<Request> {
+        let from = self.turn.map_or(Bound::Unbounded, Bound::Excluded);
+        let rest = self.missing.range((from, Bound::Unbounded));
+        let round = rest
+            .chain(&self.missing)
+            .take(limit.min(self.missing.len()));
+        let wanted: Vec<_> = round.copied().collect();
+        self.turn = wanted.last().copied().or(self.turn);
+        let surplus = self.surplus.iter().take(limit).copied();
+        // What is given back makes room.
+        surplus
+            .map(Request::Release)
+            .chain(wanted.into_iter().map(Request::Manage))
             .collect()
+    }
+
+    /// True when the way to `server` is known but its next hop could not be had yet.
+    pub fn is_missing(&self, server: Ipv4Addr) -> bool {
+        self.key_of(server)
+            .is_some_and(|key| self.missing.contains(&key))
     }
 
     fn key_of(&self, server: Ipv4Addr) -> Option<NeighbourKey> {
@@ -255,20 +285,33 @@ impl NextHops {
         }
     }
 
-    fn unuse(&mut self, key: NeighbourKey, server: Ipv4Addr, effects: &mut Vec<Effect>) {
-        let Some(users) = self.users.get_mut(&key) else {
-            return;
-        };
-        users.remove(&server);
-        if users.is_empty() {
-            self.users.remove(&key);
-            if self
+    fn unuse(&mut self, key: NeighbourKey, server: Ipv4Addr) {
+        if let Some(users) = self.users.get_mut(&key) {
+            users.remove(&server);
+            if users.is_empty() {
+                self.users.remove(&key);
+            }
+        }
+        self.review(key);
+    }
+
+    /// Sorts a key anew after its users or its entry changed.
+    fn review(&mut self, key: NeighbourKey) {
+        let used = self.users.contains_key(&key);
+        if used && self.needs_managing(&key) {
+            self.missing.insert(key);
+        } else {
+            self.missing.remove(&key);
+        }
+        if !used
+            && self
                 .neighbours
                 .get(&key)
                 .is_some_and(|neighbour| neighbour.ours)
-            {
-                effects.push(Effect::Release(key));
-            }
+        {
+            self.surplus.insert(key);
+        } else {
+            self.surplus.remove(&key);
         }
     }
 

@@ -13,8 +13,8 @@ use pointsman_model::{Change, Error as Refusal, ServerSpec};
 use tokio::task::JoinSet;
 
 use crate::links::{self, LinkChange, Links, Outcome};
-use crate::netlink::{Event, Link, Netlink};
-use crate::next_hops::{Effect, NextHops, Resolution, Route, ServerState};
+use crate::netlink::{self, Event, Link, Netlink};
+use crate::next_hops::{Effect, NextHops, Request, Resolution, Route, ServerState};
 use crate::{Error, Options};
 
 /// Up to so many routes are looked up before a request is answered, so that a server just added
@@ -23,6 +23,13 @@ const LOOKUPS_INLINE: usize = 256;
 
 /// Routes are looked up anew so long after they changed: changes come in bursts.
 const SETTLE: Duration = Duration::from_millis(100);
+
+/// Neighbours asked of the kernel at a time; the rest follow every second.
+const REQUESTS: usize = 1024;
+
+/// What to do about a kernel that takes no more neighbours.
+const TABLE_FULL: &str =
+    "the kernel's neighbour table is full: raise net.ipv4.neigh.default.gc_thresh3";
 
 /// Everything a director knows and does.
 pub(crate) struct Director {
@@ -37,6 +44,8 @@ pub(crate) struct Director {
     broadcasts: BTreeSet<Ipv4Addr>,
     /// Live connections at the last sweep.
     live: u32,
+    /// The kernel took no more neighbours at the last try.
+    table_full: bool,
     /// Cached next hops are stale.
     epoch_due: bool,
     /// Local addresses changed.
@@ -61,6 +70,7 @@ impl Director {
             hops: NextHops::default(),
             broadcasts: BTreeSet::new(),
             live: 0,
+            table_full: false,
             epoch_due: false,
             addresses_due: false,
             prune_due: false,
@@ -80,7 +90,7 @@ impl Director {
         self.broadcasts = self.netlink.broadcasts().await?.into_iter().collect();
         let neighbours = self.netlink.neighbours().await?;
         let effects = self.hops.replace_neighbours(neighbours);
-        self.carry_out(effects).await;
+        self.carry_out(effects);
         let servers = self.dataplane.tables().server_addresses();
         self.add_next_hops(servers).await;
         self.epoch_due = true;
@@ -208,11 +218,9 @@ impl Director {
                 .server_addresses()
                 .into_iter()
                 .collect();
-            let effects = self.hops.retain(&present);
-            self.carry_out(effects).await;
+            self.hops.retain(&present);
         }
-        let effects = self.hops.reconcile();
-        self.carry_out(effects).await;
+        self.reconcile().await;
         self.settle().await;
     }
 
@@ -244,7 +252,7 @@ impl Director {
             Event::Route => self.routes_changed(),
             Event::Neighbour(key, neighbour) => {
                 let effects = self.hops.neighbour(key, neighbour);
-                self.carry_out(effects).await;
+                self.carry_out(effects);
             }
             Event::Overrun => {
                 tracing::warn!("network events were lost; reading everything again");
@@ -280,8 +288,9 @@ impl Director {
     pub async fn routed(&mut self, answers: Vec<(Ipv4Addr, Resolution)>) {
         for (server, resolution) in answers {
             let effects = self.hops.routed(server, resolution);
-            self.carry_out(effects).await;
+            self.carry_out(effects);
         }
+        self.reconcile().await;
     }
 
     /// State for `director status`.
@@ -337,6 +346,8 @@ impl Director {
                 if state.dead == Some(true) {
                     let next_hop = gateway.unwrap_or(server.into());
                     status.problem = Some(format!("{next_hop} does not answer ARP"));
+                } else if self.table_full && self.hops.is_missing(server) {
+                    status.problem = Some(TABLE_FULL.to_owned());
                 }
             }
         }
@@ -415,7 +426,7 @@ impl Director {
         self.routes_changed();
         let neighbours = self.netlink.neighbours().await?;
         let effects = self.hops.replace_neighbours(neighbours);
-        self.carry_out(effects).await;
+        self.carry_out(effects);
         Ok(())
     }
 
@@ -440,7 +451,7 @@ impl Director {
         }
     }
 
-    async fn carry_out(&mut self, effects: Vec<Effect>) {
+    fn carry_out(&mut self, effects: Vec<Effect>) {
         for effect in effects {
             match effect {
                 Effect::Source { server, source } => {
@@ -457,18 +468,34 @@ impl Director {
                     }
                     self.dataplane.tables().set_neighbour_dead(server, dead);
                 }
-                Effect::Manage(key) => {
-                    if let Err(error) = self.netlink.manage(key).await {
+                Effect::Epoch => self.epoch_due = true,
+            }
+        }
+    }
+
+    /// Has the kernel's neighbour table hold what real servers need.
+    async fn reconcile(&mut self) {
+        for request in self.hops.reconcile(REQUESTS) {
+            match request {
+                Request::Manage(key) => match self.netlink.manage(key).await {
+                    Ok(()) => {}
+                    Err(error) if netlink::is_table_full(&error) => {
+                        if !std::mem::replace(&mut self.table_full, true) {
+                            tracing::warn!("{TABLE_FULL}; not all real servers are kept resolved");
+                        }
+                        return;
+                    }
+                    Err(error) => {
                         tracing::debug!(neighbour = %key.addr, %error, "not resolved");
                     }
-                }
-                Effect::Release(key) => {
+                },
+                Request::Release(key) => {
                     if let Err(error) = self.netlink.release(key).await {
                         tracing::debug!(neighbour = %key.addr, %error, "not released");
                     }
                 }
-                Effect::Epoch => self.epoch_due = true,
             }
         }
+        self.table_full = false;
     }
 }

@@ -77,7 +77,7 @@ fn next_hops(text: &mut String, status: &Status) {
         fine.len(),
         status.next_hops.len()
     );
-    let rows = troubled.iter().map(|hop| {
+    let rows = troubled.iter().take(TROUBLED_ROWS).map(|hop| {
         let way = match (&hop.gateway, &hop.interface) {
             (Some(gateway), Some(interface)) => format!("via {gateway} dev {interface}"),
             (None, Some(interface)) => format!("dev {interface}"),
@@ -90,7 +90,14 @@ fn next_hops(text: &mut String, status: &Status) {
         ]
     });
     table(text, &rows.collect::<Vec<_>>());
+    if troubled.len() > TROUBLED_ROWS {
+        let more = troubled.len() - TROUBLED_ROWS;
+        let _ = writeln!(text, "  and {more} more (--json shows all)");
+    }
 }
+
+/// Unreachable servers shown by name; `--json` has all.
+const TROUBLED_ROWS: usize = 20;
 
 fn drops(text: &mut String, status: &Status) {
     let _ = writeln!(text, "\ndropped packets");

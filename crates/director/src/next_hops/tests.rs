@@ -58,10 +58,10 @@ fn one_server() -> NextHops {
                 server: SERVER,
                 source: DIP
             },
-            Effect::Manage(key(SERVER)),
-            alive_as_before(SERVER),
+            alive_as_before(SERVER)
         ]
     );
+    assert_eq!(hops.reconcile(8), [Request::Manage(key(SERVER))]);
     assert_eq!(
         hops.neighbour(key(SERVER), entry(NeighbourState::Reachable, 1)),
         [Effect::Epoch]
@@ -74,7 +74,7 @@ fn a_known_server_is_not_looked_up_again() {
     let mut hops = one_server();
     assert!(hops.add([SERVER]).is_empty());
     assert!(hops.routed(SERVER, way(None)).is_empty());
-    assert!(hops.reconcile().is_empty());
+    assert!(hops.reconcile(8).is_empty());
 }
 
 #[test]
@@ -136,29 +136,31 @@ fn a_gateway_is_released_with_its_last_server() {
     hops.routed(SERVER, way(Some(GATEWAY)));
     hops.routed(OTHER, way(Some(GATEWAY)));
     hops.neighbour(key(GATEWAY), entry(NeighbourState::Reachable, 1));
-    assert!(hops.retain(&BTreeSet::from([OTHER])).is_empty());
-    assert_eq!(
-        hops.retain(&BTreeSet::new()),
-        [Effect::Release(key(GATEWAY))]
-    );
+    hops.retain(&BTreeSet::from([OTHER]));
+    assert!(hops.reconcile(8).is_empty());
+    hops.retain(&BTreeSet::new());
+    assert_eq!(hops.reconcile(8), [Request::Release(key(GATEWAY))]);
+    hops.neighbour(key(GATEWAY), None);
+    assert!(hops.reconcile(8).is_empty());
 }
 
 #[test]
 fn a_rerouted_server_changes_its_neighbour_and_is_judged_by_the_new_one() {
     let mut hops = one_server();
     hops.neighbour(key(SERVER), entry(NeighbourState::Failed, 1));
-    let effects = hops.routed(SERVER, way(Some(GATEWAY)));
     assert_eq!(
-        effects,
+        hops.routed(SERVER, way(Some(GATEWAY))),
         [
             Effect::Source {
                 server: SERVER,
                 source: DIP
             },
-            Effect::Release(key(SERVER)),
-            Effect::Manage(key(GATEWAY)),
-            dead(SERVER, false),
+            dead(SERVER, false)
         ]
+    );
+    assert_eq!(
+        hops.reconcile(8),
+        [Request::Release(key(SERVER)), Request::Manage(key(GATEWAY))]
     );
 }
 
@@ -173,17 +175,17 @@ fn static_entries_and_local_servers_are_left_alone() {
         ours: false,
     };
     hops.neighbour(key(SERVER), Some(permanent));
-    let no_manage = |effects: Vec<Effect>| !effects.iter().any(|e| matches!(e, Effect::Manage(_)));
-    assert!(no_manage(hops.routed(SERVER, way(None))));
+    hops.routed(SERVER, way(None));
     let local = Route {
         index: 1,
         gateway: None,
         source: Some(OTHER),
         local: true,
     };
-    assert!(no_manage(hops.routed(OTHER, Ok(local))));
-    assert!(hops.reconcile().is_empty());
-    assert!(hops.retain(&BTreeSet::new()).is_empty());
+    hops.routed(OTHER, Ok(local));
+    assert!(hops.reconcile(8).is_empty());
+    hops.retain(&BTreeSet::new());
+    assert!(hops.reconcile(8).is_empty());
 }
 
 #[test]
@@ -191,12 +193,27 @@ fn what_others_removed_is_asked_for_again_and_an_earlier_directors_is_released()
     let mut hops = one_server();
     hops.neighbour(key(SERVER), None);
     hops.neighbour(key(GATEWAY), entry(NeighbourState::Stale, 7));
-    let mut effects = hops.reconcile();
-    effects.sort_by_key(|effect| matches!(effect, Effect::Release(_)));
     assert_eq!(
-        effects,
-        [Effect::Manage(key(SERVER)), Effect::Release(key(GATEWAY))]
+        hops.reconcile(8),
+        [Request::Release(key(GATEWAY)), Request::Manage(key(SERVER))]
     );
+    assert!(hops.is_missing(SERVER));
+}
+
+#[test]
+fn in_a_full_table_every_server_gets_its_turn() {
+    let mut hops = NextHops::default();
+    let servers: Vec<_> = (1..=5).map(|n| Ipv4Addr::new(10, 0, 1, n)).collect();
+    for server in hops.add(servers.clone()) {
+        hops.routed(server, way(None));
+    }
+    let mut asked = Vec::new();
+    for _ in 0..5 {
+        asked.extend(hops.reconcile(2));
+    }
+    let manage = |server: &Ipv4Addr| Request::Manage(key(*server));
+    let twice: Vec<_> = servers.iter().chain(&servers).map(manage).collect();
+    assert_eq!(asked, twice);
 }
 
 #[test]
