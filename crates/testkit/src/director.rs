@@ -1,7 +1,8 @@
 //! The `pointsman` program as a black box.
 
 use std::fs;
-use std::io::Write;
+use std::io::{self, Write};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
@@ -157,17 +158,18 @@ impl<'a> Director<'a> {
             })
     }
 
-    /// `kill -9`, and waits until the process is gone.
+    /// `kill -9`, and waits until the last of its threads is gone, and its files with it.
     ///
     /// # Errors
     /// When none runs.
     pub fn kill(&self) -> Result<(), Error> {
         let pid = self.pid()?;
+        let process = open_process(pid).map_err(Error::os(format!("pidfd of {pid}")))?;
         kill(Pid::from_raw(pid as i32), Signal::SIGKILL).map_err(Error::errno("kill -9"))?;
         wait_until(
             "the killed director to be gone",
             Duration::from_secs(5),
-            || (!self.netns.pids().contains(&pid)).then_some(()),
+            || has_ended(&process).then_some(()),
         )
     }
 
@@ -195,4 +197,25 @@ impl<'a> Director<'a> {
         );
         Ok(traces)
     }
+}
+
+fn open_process(pid: u32) -> io::Result<OwnedFd> {
+    // SAFETY: plain system call; the descriptor is owned at once.
+    unsafe {
+        match libc::syscall(libc::SYS_pidfd_open, pid, 0) {
+            fd if fd >= 0 => Ok(OwnedFd::from_raw_fd(fd as i32)),
+            _ => Err(io::Error::last_os_error()),
+        }
+    }
+}
+
+/// A pidfd is readable once every thread has exited, whether or not somebody reaps the process.
+fn has_ended(process: &OwnedFd) -> bool {
+    let mut poll = libc::pollfd {
+        fd: process.as_raw_fd(),
+        events: libc::POLLIN,
+        revents: 0,
+    };
+    // SAFETY: one pollfd, and one is said.
+    unsafe { libc::poll(&raw mut poll, 1, 0) == 1 }
 }
