@@ -321,7 +321,14 @@ impl Client {
             Some(body) => serde_json::to_vec(body).expect("the model's types are plain data"),
             None => Vec::new(),
         };
-        let (status, answer) = self.runtime.block_on(self.exchange(method, path, body))?;
+        let asking = method == Method::GET;
+        let mut exchanged = self.runtime.block_on(self.exchange(&method, path, &body));
+        // A director that was killed just now may have taken the connection along. To ask again
+        // changes nothing, and tells who is there now.
+        if asking && let Err(Error::Http { .. }) = exchanged {
+            exchanged = self.runtime.block_on(self.exchange(&method, path, &body));
+        }
+        let (status, answer) = exchanged?;
         // What cannot be read back becomes an error below.
         if status.is_success() {
             let json: &[u8] = if answer.is_empty() { b"null" } else { &answer };
@@ -340,9 +347,9 @@ impl Client {
 
     async fn exchange(
         &self,
-        method: Method,
+        method: &Method,
         path: &str,
-        body: Vec<u8>,
+        body: &[u8],
     ) -> Result<(StatusCode, Bytes), Error> {
         let http = |source| Error::Http {
             socket: self.socket.clone(),
@@ -356,11 +363,11 @@ impl Client {
             .map_err(http)?;
         let connection = tokio::spawn(connection);
         let request = Request::builder()
-            .method(method)
+            .method(method.clone())
             .uri(path)
             .header(hyper::header::HOST, "pointsman")
             .header(hyper::header::CONTENT_TYPE, "application/json")
-            .body(Full::new(Bytes::from(body)))
+            .body(Full::new(Bytes::copy_from_slice(body)))
             .expect("paths are made of addresses and numbers");
         let response = sender.send_request(request).await.map_err(http)?;
         let status = response.status();

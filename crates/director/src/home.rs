@@ -4,7 +4,7 @@ use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{ErrorKind, Read, Seek, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::mount::MsFlags;
 use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
@@ -16,7 +16,9 @@ use crate::error::file;
 /// Where bpffs is expected.
 const BPFFS: &str = "/sys/fs/bpf";
 /// Between two tries to lock.
-const LOCK_PAUSE: Duration = Duration::from_millis(20);
+const LOCK_PAUSE: Duration = Duration::from_millis(10);
+/// How long a killed process may take to go.
+const DEATH: Duration = Duration::from_secs(3);
 
 /// The lock that makes a director the only one of its network namespace. Held as long as the value
 /// lives, or the process: a killed director holds nothing.
@@ -48,7 +50,7 @@ impl Home {
             Err(error) if error.kind() == ErrorKind::NotFound => return Self::take(location),
             Err(error) => return Err(file("opening", &path)(error)),
         };
-        lock_patiently(&mut lock, &path)?;
+        lock_patiently(&mut lock, &location)?;
         // A director that ended may have removed the file between our open and our lock; then we
         // hold what nobody sees.
         let held = lock.metadata().map_err(file("reading", &path))?;
@@ -149,19 +151,44 @@ pub(crate) fn clear_dir(path: &Path) -> Result<(), Error> {
     }
 }
 
-/// Who asks whether a director runs holds the lock for an instant; a director holds it for good.
-fn lock_patiently(lock: &mut File, path: &Path) -> Result<(), Error> {
-    for last in [false, false, true] {
+fn lock_patiently(lock: &mut File, location: &Location) -> Result<(), Error> {
+    loop {
         match lock.try_lock() {
             Ok(()) => return Ok(()),
-            Err(TryLockError::Error(source)) => return Err(file("locking", path)(source)),
-            Err(TryLockError::WouldBlock) if last => break,
-            Err(TryLockError::WouldBlock) => std::thread::sleep(LOCK_PAUSE),
+            Err(TryLockError::Error(source)) => {
+                return Err(file("locking", location.pid_file())(source));
+            }
+            // Who asks whether a director runs holds the lock for an instant.
+            Err(TryLockError::WouldBlock) => match occupant(location) {
+                Some(pid) => return Err(Error::AnotherDirector { pid }),
+                None => std::thread::sleep(LOCK_PAUSE),
+            },
         }
     }
-    Err(Error::AnotherDirector {
-        pid: read_pid(lock),
-    })
+}
+
+/// Like [`running`], but waits for a director that is just dying: a killed process holds its lock
+/// until its last thread is gone.
+pub(crate) fn occupant(location: &Location) -> Option<u32> {
+    let deadline = Instant::now() + DEATH;
+    loop {
+        let pid = running(location)?;
+        if is_alive(pid) || Instant::now() > deadline {
+            return Some(pid);
+        }
+        std::thread::sleep(LOCK_PAUSE);
+    }
+}
+
+/// False for a process that is gone, or only waits for its parent to notice.
+pub(crate) fn is_alive(pid: u32) -> bool {
+    // The name in parentheses may hold anything; the state follows the last one.
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let state = stat
+        .rsplit(") ")
+        .next()
+        .and_then(|rest| rest.chars().next());
+    pid != 0 && !stat.is_empty() && !matches!(state, Some('Z' | 'X'))
 }
 
 fn read_pid(lock: &mut File) -> u32 {

@@ -3,7 +3,6 @@
 use std::ffi::OsString;
 use std::fs::{self, OpenOptions};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
-use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -64,7 +63,7 @@ pub fn ensure_running() -> Result<Client, Error> {
 pub fn start(options: &Options) -> Result<Client, Error> {
     checks::root()?;
     let location = Location::here()?;
-    match home::running(&location) {
+    match home::occupant(&location) {
         Some(pid) => Err(Error::AnotherDirector { pid }),
         None => launch(&location, options),
     }
@@ -79,7 +78,7 @@ pub fn start(options: &Options) -> Result<Client, Error> {
 pub fn stop(keep_forwarding: bool) -> Result<Stopped, Error> {
     checks::root()?;
     let location = Location::here()?;
-    let Some(pid) = home::running(&location) else {
+    let Some(pid) = home::occupant(&location) else {
         if keep_forwarding || !teardown::anything_left(&location) {
             return Ok(Stopped::WasNotRunning);
         }
@@ -87,7 +86,7 @@ pub fn stop(keep_forwarding: bool) -> Result<Stopped, Error> {
     };
     let report = Client::at(&location.socket())?.stop(keep_forwarding)?;
     let deadline = Instant::now() + END_DEADLINE;
-    while home::running(&location).is_some() || is_alive(pid) {
+    while home::running(&location).is_some() || home::is_alive(pid) {
         if Instant::now() > deadline {
             return Err(Error::DidNotEnd {
                 pid,
@@ -127,19 +126,9 @@ fn launch(location: &Location, options: &Options) -> Result<Client, Error> {
     }
 }
 
-/// False for a process that is gone, or only waits for its parent to notice.
-fn is_alive(pid: u32) -> bool {
-    // The name in parentheses may hold anything; the state follows the last one.
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    let state = stat
-        .rsplit(") ")
-        .next()
-        .and_then(|rest| rest.chars().next());
-    pid != 0 && !stat.is_empty() && !matches!(state, Some('Z' | 'X'))
-}
-
+/// To be listened to is not enough: the socket of a dying director still takes connections.
 fn answers(location: &Location) -> bool {
-    UnixStream::connect(location.socket()).is_ok()
+    Client::at(&location.socket()).is_ok_and(|client| client.connection_slots().is_ok())
 }
 
 fn spawn(location: &Location, options: &Options) -> Result<Child, Error> {
@@ -265,9 +254,9 @@ mod tests {
 
     #[test]
     fn a_process_that_only_waits_for_its_parent_is_not_alive() {
-        assert!(is_alive(std::process::id()));
+        assert!(home::is_alive(std::process::id()));
         let mut child = Command::new("true").spawn().unwrap();
-        while is_alive(child.id()) {
+        while home::is_alive(child.id()) {
             std::thread::sleep(PAUSE);
         }
         child.wait().unwrap();
