@@ -4,7 +4,7 @@
 use aya_ebpf::bindings::BPF_F_MMAPABLE;
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, HashMap, ProgramArray};
-use pointsman_core::conn::Set;
+use pointsman_core::conn::{Hints, Set};
 use pointsman_core::layout::{
     DROP_SLOTS, Egress, MAX_EGRESS, MAX_SCHEDULE_WORDS, MAX_SERVERS, MAX_SERVICES, Runtime,
     ServerRecord, ServiceId, ServiceRecord, Stats,
@@ -18,6 +18,9 @@ pub static RUNTIME: Array<Runtime> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 /// The connection table, by sets.
 #[map]
 pub static CONNECTIONS: Array<Set> = Array::with_max_entries(1024, BPF_F_MMAPABLE);
+/// What the slots of each set held last.
+#[map]
+pub static HINTS: Array<Hints> = Array::with_max_entries(1024, BPF_F_MMAPABLE);
 /// VIP, port, protocol to index of the service.
 #[map]
 pub static SERVICE_IDS: HashMap<ServiceId, u32> =

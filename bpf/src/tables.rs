@@ -5,7 +5,7 @@ use core::ffi::c_void;
 use aya_ebpf::Global;
 use aya_ebpf::helpers::generated::{bpf_get_smp_processor_id, bpf_jiffies64};
 use pointsman_core::addr::Be32;
-use pointsman_core::conn::{self, Hash, Key, Set};
+use pointsman_core::conn::{self, Hash, Hints, Key, Set};
 use pointsman_core::drop::Drop;
 use pointsman_core::host::{Host, Route, Tables};
 use pointsman_core::layout::{
@@ -16,7 +16,7 @@ use pointsman_core::next_hop::Refreshed;
 use pointsman_core::{sched, track};
 
 use crate::maps::{
-    CONNECTIONS, DROPS, EGRESS, RUNTIME, SCHEDULES, SERVERS, SERVICE_IDS, SERVICES, STATS,
+    CONNECTIONS, DROPS, EGRESS, HINTS, RUNTIME, SCHEDULES, SERVERS, SERVICE_IDS, SERVICES, STATS,
 };
 use crate::route;
 
@@ -61,6 +61,11 @@ impl<C> Tables for Kernel<'_, C> {
     #[inline(always)]
     fn set(&self, index: u32) -> Option<*mut Set> {
         CONNECTIONS.get_ptr_mut(index)
+    }
+
+    #[inline(always)]
+    fn hints(&self, set: u32) -> Option<*mut Hints> {
+        HINTS.get_ptr_mut(set)
     }
 
     #[inline(always)]

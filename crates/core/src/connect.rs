@@ -174,7 +174,7 @@ fn make<H: Host>(host: &H, key: &Key, tcp_flags: u8, index: u32, hash: Hash, now
         if partner != NO_PARTNER && local {
             atomic::store(&raw mut (*runtime).local_replies, 1);
         }
-        conn::publish(slot, hash);
+        conn::publish(host, request.index, slot, hash);
         if let Some(stats) = host.stats(index) {
             (*stats).conns = (*stats).conns.wrapping_add(1);
         }
@@ -285,7 +285,7 @@ pub fn make_reply<T: Tables>(tables: &T, request: &Key, reply: &Reply) -> u32 {
         );
         atomic::store(&raw mut (*found.slot).epoch, 0);
     }
-    conn::publish(found.slot, hash);
+    conn::publish(tables, claimed, found.slot, hash);
     claimed
 }
 

@@ -1,7 +1,7 @@
 //! What the core needs of the world it runs in. XDP, TC and user space each provide it.
 
 use crate::addr::Be32;
-use crate::conn::{self, Hash, Key, Set};
+use crate::conn::{self, Hash, Hints, Key, Set};
 use crate::drop::Drop;
 use crate::icmp;
 use crate::layout::{
@@ -84,6 +84,8 @@ pub trait Tables {
     fn set_mask(&self) -> u32;
     /// A set of the connection table.
     fn set(&self, index: u32) -> Option<*mut Set>;
+    /// The hints of a set.
+    fn hints(&self, set: u32) -> Option<*mut Hints>;
     /// Index of a service.
     fn service_index(&self, id: &ServiceId) -> Option<u32>;
     /// A service.

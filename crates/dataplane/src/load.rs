@@ -25,9 +25,10 @@ use crate::{Attachment, DropCount, Error, HookChoice, Interface, object};
 const BPF_F_MMAPABLE: u32 = 1 << 10;
 
 /// The maps of the object that are pinned.
-const MAPS: [&str; 12] = [
+const MAPS: [&str; 13] = [
     "RUNTIME",
     "CONNECTIONS",
+    "HINTS",
     "SERVICE_IDS",
     "SERVICES",
     "SERVERS",
@@ -88,6 +89,7 @@ impl DataPlane {
         loader
             .override_global("SET_MASK", &set_mask, true)
             .map_max_entries("CONNECTIONS", sets)
+            .map_max_entries("HINTS", sets)
             .map_max_entries("STATS", cpus * MAX_SERVERS)
             .map_max_entries("DROPS", cpus * DROP_SLOTS);
         for name in MAPS {
@@ -174,6 +176,15 @@ impl DataPlane {
             .collect();
         counts.sort();
         counts
+    }
+
+    /// The XDP program packets meet first, for a harness to call.
+    ///
+    /// # Errors
+    /// No descriptor is left.
+    pub fn xdp_program(&self) -> Result<ProgramFd, Error> {
+        let fd = self.xdp(entry::XDP)?.fd().map_err(|e| Error::bpf("using the XDP program", e))?;
+        fd.try_clone().map_err(|e| Error::os("copying a descriptor", e))
     }
 
     pub(crate) fn xdp(&self, name: &str) -> Result<&Xdp, Error> {
@@ -369,6 +380,7 @@ fn map_all(ebpf: &mut Ebpf, pin_dir: &Path, sets: u32, cpus: u32) -> Result<Maps
     Ok(Maps {
         runtime,
         connections: mapped(ebpf, "CONNECTIONS", sets)?,
+        hints: mapped(ebpf, "HINTS", sets)?,
         services: mapped(ebpf, "SERVICES", MAX_SERVICES)?,
         servers: mapped(ebpf, "SERVERS", MAX_SERVERS)?,
         schedules: mapped(ebpf, "SCHEDULES", MAX_SCHEDULE_WORDS)?,

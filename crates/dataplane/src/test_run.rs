@@ -31,6 +31,7 @@ pub struct Run {
 
 impl DataPlane {
     /// Runs a program on a packet that came in by interface `ingress` (0: as the kernel likes).
+    /// XDP takes only interfaces that some XDP program is attached to.
     ///
     /// # Errors
     /// What the kernel refuses, such as a frame under 14 bytes.
@@ -41,17 +42,22 @@ impl DataPlane {
         let mut xdp_md = [0u8; 24];
         xdp_md[4..8].copy_from_slice(&len);
         xdp_md[12..16].copy_from_slice(&ingress.to_ne_bytes());
+        // struct __sk_buff: only interfaces matter. The kernel fills in the rest as on receipt.
+        let mut sk_buff = [0u8; 192];
+        sk_buff[36..40].copy_from_slice(&ingress.to_ne_bytes());
+        sk_buff[40..44].copy_from_slice(&ingress.to_ne_bytes());
         let mut options = TestRunOptions::default();
         options.data_in = Some(packet);
         options.data_out = Some(&mut out);
         options.repeat = 1;
+        if ingress != 0 {
+            options.ctx_in = Some(match entry {
+                Entry::Xdp => &xdp_md[..],
+                Entry::TcIngress | Entry::TcEgress => &sk_buff[..],
+            });
+        }
         let result = match entry {
-            Entry::Xdp => {
-                if ingress != 0 {
-                    options.ctx_in = Some(&xdp_md);
-                }
-                self.xdp(entry::XDP)?.test_run(options)
-            }
+            Entry::Xdp => self.xdp(entry::XDP)?.test_run(options),
             Entry::TcIngress => self.classifier(entry::TC)?.test_run(options),
             Entry::TcEgress => self.classifier(entry::OUT)?.test_run(options),
         }

@@ -72,6 +72,12 @@ impl Hash {
         (self.0 >> 32) as u32 | 1
     }
 
+    /// What the hints of a set remember of it; never 0.
+    #[inline(always)]
+    pub fn hint(self) -> u16 {
+        (self.0 >> 48) as u16 | 1
+    }
+
     /// The set looked at first.
     #[inline(always)]
     pub fn first_set(self, mask: u32) -> u32 {

@@ -46,6 +46,12 @@ pub type Set = [Slot; WAYS as usize];
 
 const _: () = assert!(size_of::<Slot>() == 64);
 
+/// What the slots of a set held last: 16 bits of each hash, the first way lowest, 0 for a slot never
+/// used. Whoever does not find its key in the way it prefers reads these 16 bytes instead of eight
+/// slots. A hint may be of a connection that is gone, but none is missing: it is written by the
+/// owner of a claimed slot and never cleared.
+pub type Hints = [u64; 2];
+
 /// Tag of a slot never used.
 pub const TAG_EMPTY: u64 = 0;
 /// [`Slot::partner`] of a slot that stands alone.

@@ -49,46 +49,47 @@ pub fn find_index<T: Tables>(tables: &T, hash: Hash, key: &Key, now: u32) -> u32
 }
 
 /// Looks a key up. A slot that lapsed counts as absent.
+///
+/// One miss where the key lies in the way it prefers; the hints say which other slots to look at.
 #[inline(always)]
 pub fn find<T: Tables>(tables: &T, hash: Hash, key: &Key, now: u32) -> Option<Found> {
     let mask = tables.set_mask();
-    match find_in(tables, hash.first_set(mask), hash, key, now) {
-        Some(found) => Some(found),
-        None => find_in(tables, hash.second_set(mask), hash, key, now),
+    let preferred = hash.first_set(mask) * WAYS + hash.first_way();
+    if let Some(found) = check(tables, preferred, hash, key, now) {
+        return Some(found);
     }
-}
-
-#[inline(always)]
-fn find_in<T: Tables>(tables: &T, set: u32, hash: Hash, key: &Key, now: u32) -> Option<Found> {
-    let slots = tables.set(set)?.cast::<Slot>();
-    let fingerprint = hash.fingerprint();
-    let first = hash.first_way();
-    for i in 0..WAYS {
-        let way = (first + i) & (WAYS - 1);
-        // SAFETY: way is below WAYS, so the slot lies in the set.
-        let (slot, tag) = unsafe {
-            let slot = slots.add(way as usize);
-            (slot, atomic::load(&raw const (*slot).tag))
-        };
-        if !Tag::matches(tag, fingerprint) {
-            continue;
-        }
-        // SAFETY: as above.
-        let (same, expires) = unsafe {
-            (
-                Slot::key(slot) == *key,
-                atomic::load(&raw const (*slot).expires),
-            )
-        };
-        if same && (!has_lapsed(expires, now) || partner_lives(tables, slot, now)) {
-            return Some(Found {
-                slot,
-                index: set * WAYS + way,
-                tag,
-            });
+    for i in 0..2 {
+        let set = if i == 0 { hash.first_set(mask) } else { hash.second_set(mask) };
+        let hints = tables.hints(set)?;
+        for half in 0..2 {
+            // SAFETY: half is below 2.
+            let mut lanes = unsafe { atomic::load(hints.cast::<u64>().add(half as usize)) };
+            for way in 0..4 {
+                if lanes as u16 == hash.hint()
+                    && let Some(found) =
+                        check(tables, set * WAYS + half * 4 + way, hash, key, now)
+                {
+                    return Some(found);
+                }
+                lanes >>= 16;
+            }
         }
     }
     None
+}
+
+/// Whether a slot holds a key.
+#[inline(always)]
+fn check<T: Tables>(tables: &T, index: u32, hash: Hash, key: &Key, now: u32) -> Option<Found> {
+    let found = slot(tables, index)?;
+    if !Tag::matches(found.tag, hash.fingerprint()) {
+        return None;
+    }
+    // SAFETY: found slots lie in the table.
+    let (same, expires) = unsafe {
+        (Slot::key(found.slot) == *key, atomic::load(&raw const (*found.slot).expires))
+    };
+    (same && (!has_lapsed(expires, now) || partner_lives(tables, found.slot, now))).then_some(found)
 }
 
 /// A direction without traffic lives as long as the other one does.
@@ -240,8 +241,15 @@ fn take<T: Tables>(tables: &T, index: u32) -> bool {
 
 /// Makes a claimed and filled slot visible.
 #[inline(always)]
-pub fn publish(slot: *mut Slot, hash: Hash) {
-    // SAFETY: the caller claimed the slot; the exchange orders its contents before the tag.
+pub fn publish<T: Tables>(tables: &T, index: u32, slot: *mut Slot, hash: Hash) {
+    if let Some(hints) = tables.hints(index / WAYS) {
+        // SAFETY: the lane is one of eight.
+        unsafe {
+            let lane = hints.cast::<u16>().add((index & (WAYS - 1)) as usize);
+            atomic::store(lane, hash.hint());
+        }
+    }
+    // SAFETY: the caller claimed the slot; the exchange orders contents and hint before the tag.
     unsafe {
         let tag = atomic::load(&raw const (*slot).tag);
         atomic::swap64(&raw mut (*slot).tag, Tag::ready(tag, hash.fingerprint()));

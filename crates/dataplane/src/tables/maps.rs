@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use pointsman_core::conn::Set;
+use pointsman_core::conn::{Hints, Set};
 use pointsman_core::drop::Drop;
 use pointsman_core::host;
 use pointsman_core::layout::{
@@ -58,6 +58,8 @@ pub struct Maps {
     pub runtime: Mapped<Runtime>,
     /// The connection table.
     pub connections: Mapped<Set>,
+    /// Hints of its sets.
+    pub hints: Mapped<Hints>,
     /// Virtual services.
     pub services: Mapped<ServiceRecord>,
     /// Real servers.
@@ -86,6 +88,7 @@ impl Maps {
         let maps = Self {
             runtime: Mapped::in_memory(1),
             connections: Mapped::in_memory(sets.next_power_of_two()),
+            hints: Mapped::in_memory(sets.next_power_of_two()),
             services: Mapped::in_memory(MAX_SERVICES),
             servers: Mapped::in_memory(MAX_SERVERS),
             schedules: Mapped::in_memory(MAX_SCHEDULE_WORDS),
@@ -126,6 +129,9 @@ impl host::Tables for Maps {
     }
     fn set(&self, index: u32) -> Option<*mut Set> {
         self.connections.at(index)
+    }
+    fn hints(&self, set: u32) -> Option<*mut Hints> {
+        self.hints.at(set)
     }
     fn service_index(&self, id: &ServiceId) -> Option<u32> {
         self.service_ids.get(id)

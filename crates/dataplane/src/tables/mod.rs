@@ -522,6 +522,11 @@ impl Tables {
         counters::drops(&self.maps, EVICTIONS)
     }
 
+    /// Removes every connection.
+    pub fn clear_connections(&mut self) {
+        sweep::clear(&self.maps);
+    }
+
     /// The tables themselves, for tests and benches.
     pub fn maps(&self) -> &Maps {
         &self.maps

@@ -44,6 +44,18 @@ pub(crate) fn sweep(maps: &Maps) -> Sweep {
     done
 }
 
+/// Removes everything.
+pub(crate) fn clear(maps: &Maps) {
+    each(maps, |index, tag, slot| {
+        if !Word(slot.word).is_reply() {
+            conn::kill(maps, index, tag);
+        }
+    });
+    each(maps, |index, tag, _| {
+        conn::kill(maps, index, tag);
+    });
+}
+
 /// The live connections, in the order of the table.
 pub(crate) fn list(maps: &Maps, hz: u32) -> Vec<ConnectionView> {
     let now = maps.now();
