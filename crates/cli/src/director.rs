@@ -90,7 +90,7 @@ pub fn run(args: &Args) -> ExitCode {
         Verb::Status { json } => status(*json),
     };
     done.unwrap_or_else(|error| {
-        eprintln!("pointsman: {error:#}");
+        eprintln!("pointsman: {}", with_causes(&error));
         ExitCode::FAILURE
     })
 }
@@ -174,6 +174,21 @@ fn say(text: &str) {
 
 fn as_json(status: &Status) -> anyhow::Result<String> {
     Ok(serde_json::to_string_pretty(status)? + "\n")
+}
+
+/// The error and those of its causes that it does not name itself.
+fn with_causes(error: &anyhow::Error) -> String {
+    error
+        .chain()
+        .skip(1)
+        .fold(error.to_string(), |text, cause| {
+            let cause = cause.to_string();
+            if text.contains(&cause) {
+                text
+            } else {
+                format!("{text}: {cause}")
+            }
+        })
 }
 
 /// `1d 2h`, `3m 4s`: the two largest units.

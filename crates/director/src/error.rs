@@ -34,8 +34,8 @@ pub enum Error {
     },
     /// Maps of another version are pinned and perhaps in use.
     #[error(
-        "{source}; another version of Pointsman is forwarding here: end it with its own \
-         `pointsman director stop`, or with this one's, which drops its connections"
+        "{source} (it may still be forwarding). This version's `pointsman director stop` ends it, \
+         too, and drops its connections"
     )]
     OtherLayout {
         /// The data plane's words.

@@ -67,13 +67,6 @@ impl Home {
         })
     }
 
-    /// Makes the pin directory, mounting bpffs first where nobody has.
-    pub fn make_pin_dir(&self) -> Result<(), Error> {
-        mount_bpffs()?;
-        private_dir(Path::new(Location::PIN_ROOT))?;
-        private_dir(&self.location.director_pins())
-    }
-
     /// Where everything is.
     pub fn location(&self) -> &Location {
         &self.location
@@ -105,6 +98,13 @@ impl Home {
     }
 }
 
+/// Makes the pin directory, mounting bpffs first where nobody has.
+pub(crate) fn make_pin_dir(location: &Location) -> Result<(), Error> {
+    mount_bpffs()?;
+    private_dir(Path::new(Location::PIN_ROOT))?;
+    private_dir(&location.director_pins())
+}
+
 /// Removes the directories under `/run` as far as nothing is in them.
 pub(crate) fn remove_empty_run_dirs(location: &Location) {
     let _ = fs::remove_dir(location.run_dir());
@@ -114,6 +114,17 @@ pub(crate) fn remove_empty_run_dirs(location: &Location) {
 /// True when no map is pinned: there is nothing to adopt.
 pub(crate) fn is_pin_dir_empty(location: &Location) -> bool {
     fs::read_dir(location.director_pins()).is_ok_and(|mut pins| pins.next().is_none())
+}
+
+/// True when programs are attached by pinned links.
+pub(crate) fn has_pinned_links(location: &Location) -> bool {
+    let pins = fs::read_dir(location.director_pins());
+    let mut names = pins
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|pin| pin.file_name());
+    names.any(|name| name.as_encoded_bytes().starts_with(b"link-"))
 }
 
 /// Removes the directories of pins as far as nothing is in them.

@@ -70,22 +70,15 @@ async fn serve(options: &Options, home: &Home) -> Result<StopReport, Error> {
     let links = netlink.links().await?;
     all_chosen_exist(options, &links)?;
 
-    home.make_pin_dir()?;
-    let sizes = pointsman_dataplane::Options {
-        connection_slots: options.connection_slots,
-    };
-    let fresh = home::is_pin_dir_empty(location);
-    let dataplane = match DataPlane::open(&location.director_pins(), &sizes) {
-        Ok(dataplane) => dataplane,
-        Err(error) => {
-            // Half a set of maps must not look like something to adopt.
-            if fresh && let Err(error) = home::clear_pins(location) {
-                tracing::warn!(%error, "pins stay");
-            }
-            return Err(error.into());
-        }
-    };
+    home::make_pin_dir(location)?;
+    let dataplane = open_dataplane(location, options)?;
     let adopted = dataplane.adopted();
+    if adopted && options.connection_slots.is_some() {
+        tracing::warn!(
+            "the connection table of the earlier director is kept; --connections counts for a \
+             fresh one, after a stop"
+        );
+    }
     let mut director = Director::new(
         options.clone(),
         location.cookie(),
@@ -150,6 +143,33 @@ async fn serve(options: &Options, home: &Home) -> Result<StopReport, Error> {
     let _ = end_api.send(());
     let _ = tokio::time::timeout(GRACE, api).await;
     Ok(report)
+}
+
+fn open_dataplane(location: &Location, options: &Options) -> Result<DataPlane, Error> {
+    let pins = location.director_pins();
+    let sizes = pointsman_dataplane::Options {
+        connection_slots: options.connection_slots,
+    };
+    let fresh = home::is_pin_dir_empty(location);
+    let mut opened = DataPlane::open(&pins, &sizes);
+    // A director that was killed while it made its maps left no version in them and attached
+    // nothing.
+    if let Err(pointsman_dataplane::Error::Layout { found: 0, .. }) = &opened
+        && !home::has_pinned_links(location)
+    {
+        tracing::warn!("removing the maps of a director that never came to run");
+        home::clear_pins(location)?;
+        home::make_pin_dir(location)?;
+        opened = DataPlane::open(&pins, &sizes);
+    }
+    if opened.is_err()
+        && fresh
+        && let Err(error) = home::clear_pins(location)
+    {
+        // Half a set of maps must not look like something to adopt.
+        tracing::warn!(%error, "pins stay");
+    }
+    Ok(opened?)
 }
 
 fn all_chosen_exist(options: &Options, links: &[Link]) -> Result<(), Error> {
