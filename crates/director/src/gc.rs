@@ -39,10 +39,11 @@ pub(crate) fn collect(here: &Location) {
             cookie = location.cookie(),
             "removing what a director left in a network namespace that is gone"
         );
-        for dir in [location.pin_dir(), location.run_dir()] {
-            if let Err(error) = home::clear_dir(&dir) {
-                tracing::warn!(%error, "an old directory stays");
-            }
+        // Pins first: without the run directory nobody would look for them again.
+        let cleared = home::clear_dir(&location.pin_dir())
+            .and_then(|()| home::clear_dir(&location.run_dir()));
+        if let Err(error) = cleared {
+            tracing::warn!(%error, "an old directory stays");
         }
     }
 }

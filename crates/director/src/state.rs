@@ -287,6 +287,8 @@ impl Director {
     /// Takes in the answers of [`Director::lookups`].
     pub async fn routed(&mut self, answers: Vec<(Ipv4Addr, Resolution)>) {
         for (server, resolution) in answers {
+            let missing = resolution.is_err();
+            self.dataplane.tables().set_no_route(server, missing);
             let effects = self.hops.routed(server, resolution);
             self.carry_out(effects);
         }
