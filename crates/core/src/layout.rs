@@ -136,6 +136,9 @@ pub const SERVER_AVAILABLE: u32 = 1;
 pub const SERVER_OVERLOADED: u32 = 2;
 /// Flag of a server: its neighbour does not answer.
 pub const SERVER_NEIGHBOUR_DEAD: u32 = 4;
+/// Flag of a server: no route leads to it. The programs cannot tell: to their look-up an address
+/// without a route looks like one of the director's own.
+pub const SERVER_NO_ROUTE: u32 = 8;
 
 /// A real server. Its index stays its own until no connection refers to it.
 #[repr(C, align(64))]

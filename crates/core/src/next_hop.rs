@@ -6,7 +6,9 @@ use crate::conn::{self, KIND_METHOD, Slot, Word};
 use crate::drop::Drop;
 use crate::forward::{self, tunnel};
 use crate::host::{Host, Route};
-use crate::layout::{NextHop, SERVER_AVAILABLE, SERVER_NEIGHBOUR_DEAD, ServerRecord};
+use crate::layout::{
+    NextHop, SERVER_AVAILABLE, SERVER_NEIGHBOUR_DEAD, SERVER_NO_ROUTE, ServerRecord,
+};
 
 /// How a packet leaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,6 +38,11 @@ pub fn of_server<H: Host>(host: &H, server: *mut ServerRecord, epoch: u32) -> Ro
             }
         }
         let route = host.route(atomic::load(&raw const (*server).rip));
+        if route == Route::Resolved(NextHop::LOCAL)
+            && atomic::load(&raw const (*server).flags) & SERVER_NO_ROUTE != 0
+        {
+            return Route::Unreachable;
+        }
         if let Route::Resolved(hop) = route
             && seq & 1 == 0
             && atomic::cas32(&raw mut (*server).next_hop_seq, seq, seq | 1) == seq

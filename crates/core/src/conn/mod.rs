@@ -6,7 +6,7 @@ mod table;
 
 pub use key::{Hash, Key};
 pub use slot::{
-    FLAG_INACTIVE, FLAG_NO_OUTPUT, FLAG_REPLY, KIND_METHOD, KIND_REWRITE, KIND_TO_LOOPBACK,
-    KIND_TO_STACK, Hints, NO_PARTNER, Set, Slot, Status, TAG_EMPTY, Tag, Word, has_lapsed,
+    FLAG_INACTIVE, FLAG_NO_OUTPUT, FLAG_REPLY, Hints, KIND_METHOD, KIND_REWRITE, KIND_TO_LOOPBACK,
+    KIND_TO_STACK, NO_PARTNER, Set, Slot, Status, TAG_EMPTY, Tag, Word, has_lapsed,
 };
 pub use table::{Found, NO_SLOT, claim, find, find_index, kill, partner, publish, release, slot};

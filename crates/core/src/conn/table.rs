@@ -59,15 +59,18 @@ pub fn find<T: Tables>(tables: &T, hash: Hash, key: &Key, now: u32) -> Option<Fo
         return Some(found);
     }
     for i in 0..2 {
-        let set = if i == 0 { hash.first_set(mask) } else { hash.second_set(mask) };
+        let set = if i == 0 {
+            hash.first_set(mask)
+        } else {
+            hash.second_set(mask)
+        };
         let hints = tables.hints(set)?;
         for half in 0..2 {
             // SAFETY: half is below 2.
             let mut lanes = unsafe { atomic::load(hints.cast::<u64>().add(half as usize)) };
             for way in 0..4 {
                 if lanes as u16 == hash.hint()
-                    && let Some(found) =
-                        check(tables, set * WAYS + half * 4 + way, hash, key, now)
+                    && let Some(found) = check(tables, set * WAYS + half * 4 + way, hash, key, now)
                 {
                     return Some(found);
                 }
@@ -87,7 +90,10 @@ fn check<T: Tables>(tables: &T, index: u32, hash: Hash, key: &Key, now: u32) -> 
     }
     // SAFETY: found slots lie in the table.
     let (same, expires) = unsafe {
-        (Slot::key(found.slot) == *key, atomic::load(&raw const (*found.slot).expires))
+        (
+            Slot::key(found.slot) == *key,
+            atomic::load(&raw const (*found.slot).expires),
+        )
     };
     (same && (!has_lapsed(expires, now) || partner_lives(tables, found.slot, now))).then_some(found)
 }

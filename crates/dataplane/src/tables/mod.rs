@@ -20,7 +20,7 @@ use pointsman_core::forward;
 use pointsman_core::host::Tables as _;
 use pointsman_core::layout::{
     EVICTIONS, MAX_SERVERS, MAX_SERVICES, Runtime, SERVER_AVAILABLE, SERVER_NEIGHBOUR_DEAD,
-    Schedule, ServerRecord, ServiceId, ServiceRecord, VERSION, WAYS,
+    SERVER_NO_ROUTE, Schedule, ServerRecord, ServiceId, ServiceRecord, VERSION, WAYS,
 };
 use pointsman_core::proto::{UDP_DEFAULT_SECS, UDP_TIMEOUT, tcp};
 use pointsman_model::{
@@ -284,6 +284,7 @@ impl Tables {
                 rates: RateEstimator::starting_at(raw),
             },
         );
+        self.inherit(rip, server);
         self.by_address.entry(rip).or_default().push(server);
         self.keep_place(index, None);
         self.service_mut(index).servers.insert(0, server);
@@ -504,6 +505,20 @@ impl Tables {
         }
     }
 
+    /// No route leads to `server`, or one does (again); connections to it are refused while none
+    /// does.
+    pub fn set_no_route(&mut self, server: Ipv4Addr, missing: bool) {
+        let mut changed = false;
+        for &index in self.by_address.get(&server).into_iter().flatten() {
+            let old = self.maps.servers.read(index).map_or(0, |s| s.flags) & SERVER_NO_ROUTE != 0;
+            changed |= old != missing;
+            self.set_flag(index, SERVER_NO_ROUTE, missing);
+        }
+        if changed {
+            self.advance_epoch();
+        }
+    }
+
     /// Packets dropped, by reason; with `all` also the reasons that never occurred.
     pub fn drops(&self, all: bool) -> Vec<DropCount> {
         Drop::ALL
@@ -592,6 +607,24 @@ impl Tables {
             }
         });
         self.set_flag(server, SERVER_AVAILABLE, true);
+    }
+
+    /// What is known of the way to an address holds for every server that has it.
+    fn inherit(&self, rip: Ipv4Addr, server: u32) {
+        let sibling = self
+            .by_address
+            .get(&rip)
+            .and_then(|servers| servers.first());
+        let Some(known) = sibling.and_then(|&sibling| self.maps.servers.read(sibling)) else {
+            return;
+        };
+        for flag in [SERVER_NEIGHBOUR_DEAD, SERVER_NO_ROUTE] {
+            self.set_flag(server, flag, known.flags & flag != 0);
+        }
+        self.with_server_record(server, |at| {
+            // SAFETY: the pointer is into the map.
+            unsafe { (&raw mut (*at).tunnel_source).write_volatile(known.tunnel_source) };
+        });
     }
 
     fn set_flag(&self, server: u32, flag: u32, on: bool) {

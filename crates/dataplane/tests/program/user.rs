@@ -1,0 +1,273 @@
+//! User space as the third host of the core: plain tables, plain bytes, routes from a list.
+
+use std::mem;
+use std::ptr;
+
+use pointsman_core::addr::Be32;
+use pointsman_core::conn::{Hints, Set};
+use pointsman_core::director::{self, Opened, Verdict};
+use pointsman_core::drop::Drop;
+use pointsman_core::host::{self, Packet, Route};
+use pointsman_core::layout::{
+    Egress, NextHop, Runtime, ServerRecord, ServiceId, ServiceRecord, Stats,
+};
+use pointsman_core::wire::checksum::Diff;
+use pointsman_core::wire::ethernet;
+use pointsman_dataplane::Tables;
+use pointsman_dataplane::tables::maps::Maps;
+
+/// What a hook would be told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Class {
+    /// On to the stack.
+    Pass,
+    /// Gone.
+    Drop,
+    /// Out of an interface.
+    Sent,
+}
+
+/// Where the routes of the user-space host lead.
+#[derive(Clone, Copy, Debug)]
+pub enum To {
+    /// Out of an interface to a neighbour, with an MTU.
+    Neighbour(u32, [u8; 6], u16),
+    /// Out of an interface to a neighbour nobody knows.
+    Unknown(u32),
+    /// The host itself.
+    Local,
+}
+
+/// Tables, clock and routes.
+pub struct UserSpace {
+    pub tables: Tables,
+    pub routes: Vec<([u8; 4], To)>,
+}
+
+impl UserSpace {
+    /// With `sets` sets of connections. The clock stands shortly before its wrap.
+    pub fn new(sets: u32) -> Self {
+        let maps = Maps::in_memory(sets, Box::new(|| u32::MAX - 500));
+        Self {
+            tables: Tables::new(maps),
+            routes: Vec::new(),
+        }
+    }
+
+    /// Runs the whole pipeline, as XDP (`HANDS_UP`) or TC would.
+    pub fn run<const HANDS_UP: bool>(&self, frame: &[u8], ingress: u32) -> (Class, Vec<u8>) {
+        let host = User::<HANDS_UP> {
+            world: self,
+            ingress,
+            to: frame
+                .get(..6)
+                .and_then(|mac| mac.try_into().ok())
+                .unwrap_or([0; 6]),
+        };
+        let mut bytes = Bytes {
+            frame: frame.to_vec(),
+            refuses_tags: !HANDS_UP,
+        };
+        for _ in 0..3 {
+            let class = match director::ingress(&host, &mut bytes) {
+                Verdict::Pass | Verdict::Stack | Verdict::HandUp => Class::Pass,
+                Verdict::Drop(_) => Class::Drop,
+                Verdict::Send(egress) => {
+                    if HANDS_UP {
+                        // SAFETY: the entry is in the table.
+                        host.retag(&mut bytes, unsafe { *egress });
+                    }
+                    Class::Sent
+                }
+                Verdict::Resolve(..) | Verdict::Answer => Class::Sent,
+                Verdict::Loopback => {
+                    bytes.frame[..12].fill(0);
+                    Class::Sent
+                }
+                Verdict::Open => match director::open(&host, &bytes) {
+                    Opened::Connected => continue,
+                    Opened::Pass => Class::Pass,
+                    Opened::Drop(_) => Class::Drop,
+                    Opened::NoDestination if director::unreachable(&mut bytes) => Class::Sent,
+                    Opened::NoDestination => Class::Drop,
+                },
+            };
+            return (class, bytes.frame);
+        }
+        panic!("a packet that was connected wants to open again and again");
+    }
+}
+
+/// The host the core sees for one packet.
+struct User<'a, const HANDS_UP: bool> {
+    world: &'a UserSpace,
+    ingress: u32,
+    to: [u8; 6],
+}
+
+impl<const HANDS_UP: bool> User<'_, HANDS_UP> {
+    fn maps(&self) -> &Maps {
+        self.world.tables.maps()
+    }
+
+    fn egress_of(&self, ifindex: u32) -> Option<(u32, Egress)> {
+        let at = self.maps().egress_ids.get(&ifindex)?;
+        Some((at, self.maps().egress.read(at)?))
+    }
+
+    /// The VLAN tag an interface wants, as XDP puts it on.
+    fn retag(&self, bytes: &mut Bytes, egress: Egress) {
+        let tagged = matches!(bytes.frame[12..14], [0x81, 0] | [0x88, 0xa8]);
+        let tci = egress.vlan.to_be_bytes();
+        match (egress.vlan, tagged) {
+            (0, true) if egress.xdp_ifindex != self.ingress => drop(bytes.frame.drain(12..16)),
+            (0, _) => {}
+            (_, true) => bytes.frame[ethernet::TCI..ethernet::TCI + 2].copy_from_slice(&tci),
+            (_, false) => drop(bytes.frame.splice(12..12, [0x81, 0, tci[0], tci[1]])),
+        }
+    }
+}
+
+impl<const HANDS_UP: bool> host::Tables for User<'_, HANDS_UP> {
+    fn runtime(&self) -> Option<*mut Runtime> {
+        self.maps().runtime()
+    }
+    fn now(&self) -> u32 {
+        self.maps().now()
+    }
+    fn set_mask(&self) -> u32 {
+        self.maps().set_mask()
+    }
+    fn set(&self, index: u32) -> Option<*mut Set> {
+        self.maps().set(index)
+    }
+    fn hints(&self, set: u32) -> Option<*mut Hints> {
+        self.maps().hints(set)
+    }
+    fn service_index(&self, id: &ServiceId) -> Option<u32> {
+        self.maps().service_index(id)
+    }
+    fn service(&self, index: u32) -> Option<*mut ServiceRecord> {
+        self.maps().service(index)
+    }
+    fn server(&self, index: u32) -> Option<*mut ServerRecord> {
+        self.maps().server(index)
+    }
+    fn schedule_word(&self, index: u32) -> Option<u64> {
+        self.maps().schedule_word(index)
+    }
+    fn stats(&self, server: u32) -> Option<*mut Stats> {
+        self.maps().stats(server)
+    }
+    fn egress(&self, index: u16) -> Option<*const Egress> {
+        self.maps().egress(index)
+    }
+    fn count_drop(&self, reason: Drop) {
+        self.maps().count_drop(reason);
+    }
+    fn count_eviction(&self) {
+        self.maps().count_eviction();
+    }
+}
+
+impl<const HANDS_UP: bool> host::Host for User<'_, HANDS_UP> {
+    const HANDS_UP: bool = HANDS_UP;
+
+    fn ingress(&self) -> u32 {
+        self.ingress
+    }
+
+    fn is_for_us(&self) -> bool {
+        let own = self.egress_of(self.ingress).map(|(_, egress)| egress.mac);
+        own.is_none_or(|own| own == words(self.to))
+    }
+
+    fn route(&self, destination: Be32) -> Route {
+        let to = self
+            .world
+            .routes
+            .iter()
+            .find(|(address, _)| *address == destination.octets());
+        match to {
+            Some((_, To::Local)) => Route::Resolved(NextHop::LOCAL),
+            Some((_, To::Unknown(ifindex))) => Route::Unresolved(*ifindex, destination),
+            Some((_, To::Neighbour(ifindex, mac, mtu))) => match self.egress_of(*ifindex) {
+                Some((at, _)) => Route::Resolved(NextHop::remote(at as u16, words(*mac), *mtu)),
+                None => Route::Unresolved(*ifindex, destination),
+            },
+            None => Route::Unreachable,
+        }
+    }
+}
+
+fn words(mac: [u8; 6]) -> [u16; 3] {
+    [0, 2, 4].map(|i| u16::from_ne_bytes([mac[i], mac[i + 1]]))
+}
+
+/// A frame in plain memory.
+#[derive(Clone, Debug)]
+pub struct Bytes {
+    pub frame: Vec<u8>,
+    /// As TC, which cannot make room behind a tag that lies in the frame.
+    pub refuses_tags: bool,
+}
+
+impl Bytes {
+    fn make_room(&mut self, l3: usize, bytes: impl IntoIterator<Item = u8>) -> Option<()> {
+        if self.refuses_tags && l3 != ethernet::LEN {
+            return None;
+        }
+        self.frame.splice(l3..l3, bytes);
+        Some(())
+    }
+}
+
+impl Packet for Bytes {
+    fn len(&self) -> u32 {
+        self.frame.len() as u32
+    }
+
+    fn read<T: Copy>(&self, at: usize) -> Option<T> {
+        let bytes = self.frame.get(at..at.checked_add(mem::size_of::<T>())?)?;
+        // SAFETY: the bytes are there, and any bits are a valid `T`.
+        Some(unsafe { bytes.as_ptr().cast::<T>().read_unaligned() })
+    }
+
+    fn write<T: Copy>(&mut self, at: usize, value: T) -> Option<()> {
+        let bytes = self
+            .frame
+            .get_mut(at..at.checked_add(mem::size_of::<T>())?)?;
+        // SAFETY: the bytes are there.
+        unsafe { ptr::write_unaligned(bytes.as_mut_ptr().cast::<T>(), value) };
+        Some(())
+    }
+
+    fn update_checksum(
+        &mut self,
+        at: usize,
+        addresses: Diff,
+        ports: Diff,
+        optional: bool,
+    ) -> Option<()> {
+        let old = self.read::<u16>(at)?;
+        if optional && old == 0 {
+            return Some(());
+        }
+        let new = addresses.and(ports).apply(old);
+        self.write(at, if optional && new == 0 { 0xffff } else { new })
+    }
+
+    fn largest_datagram(&self, total_len: u16, _headers: u16) -> u16 {
+        total_len
+    }
+
+    fn push_ipv4(&mut self, l3: usize, header: [u32; 5]) -> Option<()> {
+        self.make_room(l3, header.into_iter().flat_map(u32::to_ne_bytes))
+    }
+
+    fn reshape(&mut self, l3: usize, bytes: u32, len: u32) -> Option<()> {
+        self.make_room(l3, vec![0; bytes as usize])?;
+        self.frame.resize(len as usize, 0);
+        Some(())
+    }
+}

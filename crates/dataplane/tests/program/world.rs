@@ -1,0 +1,603 @@
+//! A namespace with two interfaces, the real programs in it, and a director in user space beside
+//! them: every row is played on XDP and TC, and user space has to agree with both to the byte.
+
+use std::fs;
+use std::net::{IpAddr, Ipv4Addr};
+use std::panic::{self, AssertUnwindSafe};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::mpsc::{self, Sender};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::thread::{self, JoinHandle};
+
+use pointsman_core::conn::{Slot, Status, Tag};
+use pointsman_core::layout::WAYS;
+use pointsman_dataplane::test_run::Entry;
+use pointsman_dataplane::{DataPlane, HookChoice, Interface, Options, Tables};
+use pointsman_model::{
+    ConnectionState, Counters, Encapsulation, Forwarding, Protocol, Scheduler, ServerKey,
+    ServerSpec, ServerView, ServiceKey, ServiceSpec, Timeouts, Weight,
+};
+use pointsman_testkit::frames::{Mac, View};
+use pointsman_testkit::{Names, Netns, wire};
+
+use crate::frame::{Frame, recount};
+use crate::user::{Class, To, UserSpace};
+
+pub const VIP: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 100);
+/// An address of the director that is no VIP.
+pub const DIP: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
+pub const CLIENT: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 2);
+pub const RS1: Ipv4Addr = Ipv4Addr::new(192, 168, 0, 10);
+pub const RS2: Ipv4Addr = Ipv4Addr::new(192, 168, 0, 20);
+pub const RS3: Ipv4Addr = Ipv4Addr::new(192, 168, 0, 30);
+pub const RS4: Ipv4Addr = Ipv4Addr::new(192, 168, 0, 40);
+/// On the servers' segment, but nobody knows its link-layer address.
+pub const UNKNOWN: Ipv4Addr = Ipv4Addr::new(192, 168, 0, 99);
+/// Its route says unreachable.
+pub const UNREACHABLE: Ipv4Addr = Ipv4Addr::new(172, 31, 0, 1);
+/// There is no route to it.
+pub const NOWHERE: Ipv4Addr = Ipv4Addr::new(172, 30, 0, 1);
+/// Source of tunnels.
+pub const TUNNEL_SOURCE: Ipv4Addr = Ipv4Addr::new(192, 168, 0, 1);
+
+pub const CLIENT_MAC: Mac = [2, 0, 0, 0, 0, 2];
+pub const FRONT_MAC: Mac = [2, 0, 0, 0, 1, 1];
+pub const BACK_MAC: Mac = [2, 0, 0, 0, 2, 1];
+
+/// Link-layer address of a real server.
+pub fn mac_of(server: Ipv4Addr) -> Mac {
+    [2, 0, 0, 0, 9, server.octets()[3]]
+}
+
+const SERVERS: [Ipv4Addr; 4] = [RS1, RS2, RS3, RS4];
+
+/// Where a frame comes in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    Front,
+    Back,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hook {
+    Xdp,
+    Tc,
+}
+
+/// Whether XDP and TC must agree in a row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hooks {
+    Agree,
+    /// They need not: the reason.
+    Differ(&'static str),
+}
+
+/// The real programs and the director in user space.
+pub struct World {
+    plane: DataPlane,
+    user: UserSpace,
+    front: u32,
+    back: u32,
+}
+
+/// Removes pins also when a test panics.
+struct Pins(PathBuf);
+
+impl Pins {
+    fn new() -> Self {
+        static N: AtomicU32 = AtomicU32::new(0);
+        let n = N.fetch_add(1, Ordering::Relaxed);
+        let dir = PathBuf::from(format!("/sys/fs/bpf/pm-test-{}-{n}", std::process::id()));
+        fs::create_dir(&dir).expect("a directory in bpffs (needs root and /sys/fs/bpf mounted)");
+        Self(dir)
+    }
+}
+
+impl Drop for Pins {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// The programs in the caller's namespace, for as long as `f` runs.
+pub fn with_plane<T>(slots: u32, f: impl FnOnce(DataPlane) -> T) -> T {
+    let pins = Pins::new();
+    let options = Options {
+        connection_slots: Some(slots),
+    };
+    let plane = DataPlane::open(&pins.0, &options).unwrap_or_else(|e| panic!("{e}"));
+    f(plane)
+}
+
+/// What is to be done in the shared world.
+type Job = Box<dyn FnOnce(&mut World) + Send>;
+
+/// A world that tests running at the same time share, on a thread of its own. Loading the programs
+/// costs seconds; the last test to end takes the world down.
+struct Shared {
+    jobs: Option<Sender<Job>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+static SHARED: Mutex<Weak<Shared>> = Mutex::new(Weak::new());
+
+impl Shared {
+    fn join_or_make() -> Arc<Self> {
+        let mut present = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(shared) = present.upgrade() {
+            return shared;
+        }
+        let (jobs, queue) = mpsc::channel::<Job>();
+        let work = move |world: &mut World| queue.into_iter().for_each(|job| job(world));
+        let shared = Arc::new(Self {
+            jobs: Some(jobs),
+            thread: Some(thread::spawn(|| World::alone(1024, work))),
+        });
+        *present = Arc::downgrade(&shared);
+        shared
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        drop(self.jobs.take());
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+impl World {
+    /// Calls `f` in a world whose connection table has 1024 slots.
+    pub fn with(f: impl FnOnce(&mut World) + Send + 'static) {
+        let shared = Shared::join_or_make();
+        let (tell, told) = mpsc::channel();
+        let job = Box::new(move |world: &mut World| {
+            let done = panic::catch_unwind(AssertUnwindSafe(|| f(world)));
+            let _ = tell.send(done);
+        });
+        let _ = shared.jobs.as_ref().expect("until dropped").send(job);
+        match told.recv() {
+            Ok(Ok(())) => {}
+            Ok(Err(payload)) => panic::resume_unwind(payload),
+            Err(_) => panic!("there is no world to test in (see above; it needs root)"),
+        }
+    }
+
+    /// Calls `f` in a world of its own whose connection table has `slots` slots.
+    pub fn alone(slots: u32, f: impl FnOnce(&mut World) + Send) {
+        let names = Names::transient();
+        let director = Netns::new(&names, "director").unwrap();
+        let far = Netns::new(&names, "far").unwrap();
+        wire::cable((&director, "front"), (&far, "front")).unwrap();
+        wire::cable((&director, "back"), (&far, "back")).unwrap();
+        let ip = |arguments: &str| drop(director.ip(arguments).unwrap());
+        ip(&format!("link set front address {}", text(FRONT_MAC)));
+        ip(&format!("link set back address {}", text(BACK_MAC)));
+        ip("address add 10.0.0.1/24 dev front");
+        ip(&format!("address add {VIP}/32 dev front"));
+        ip("address add 192.168.0.1/24 dev back");
+        ip("route add unreachable 172.31.0.0/16");
+        ip(&format!(
+            "neighbour add {CLIENT} lladdr {} dev front nud permanent",
+            text(CLIENT_MAC)
+        ));
+        for server in SERVERS {
+            let mac = text(mac_of(server));
+            ip(&format!(
+                "neighbour add {server} lladdr {mac} dev back nud permanent"
+            ));
+        }
+        director.sysctl("net.ipv4.conf.lo.forwarding", "1").unwrap();
+        let (front, back) = (
+            director.index("front").unwrap(),
+            director.index("back").unwrap(),
+        );
+        director.run(|| {
+            with_plane(slots, |mut plane| {
+                let mut user = UserSpace::new(slots / WAYS);
+                for interface in interfaces(front, back) {
+                    if !interface.loopback {
+                        plane.attach(&interface, HookChoice::Xdp).unwrap();
+                    }
+                    plane.tables().set_interface(&interface);
+                    user.tables.set_interface(&interface);
+                }
+                user.routes = vec![
+                    (CLIENT.octets(), To::Neighbour(front, CLIENT_MAC, 1500)),
+                    (UNKNOWN.octets(), To::Unknown(back)),
+                    (DIP.octets(), To::Local),
+                ];
+                for server in SERVERS {
+                    let to = To::Neighbour(back, mac_of(server), 1500);
+                    user.routes.push((server.octets(), to));
+                }
+                let mut world = World {
+                    plane,
+                    user,
+                    front,
+                    back,
+                };
+                f(&mut world);
+            });
+        });
+    }
+
+    /// Plays a row on XDP, TC, and user space in the manner of each.
+    pub fn play(&mut self, row: &str, hooks: Hooks, mut play: impl FnMut(&mut Stage<'_>)) {
+        let mut seen = Vec::new();
+        for hook in [Hook::Xdp, Hook::Tc] {
+            for real in [true, false] {
+                let mut stage = Stage {
+                    world: self,
+                    hook,
+                    real,
+                    seen: Vec::new(),
+                };
+                stage.reset();
+                let played = panic::catch_unwind(AssertUnwindSafe(|| play(&mut stage)));
+                if let Err(payload) = played {
+                    let host = if real { "the kernel" } else { "user space" };
+                    eprintln!("row `{row}`, as {hook:?} in {host}");
+                    panic::resume_unwind(payload);
+                }
+                seen.push(stage.seen);
+            }
+        }
+        let [xdp, user_xdp, tc, user_tc] = &seen[..] else {
+            unreachable!("four hosts")
+        };
+        assert_eq!(xdp, user_xdp, "row `{row}`: XDP and user space differ");
+        assert_eq!(tc, user_tc, "row `{row}`: TC and user space differ");
+        match hooks {
+            Hooks::Agree => assert_eq!(xdp, tc, "row `{row}`: XDP and TC differ"),
+            Hooks::Differ(_) => assert_ne!(xdp, tc, "row `{row}`: XDP and TC agree after all"),
+        }
+    }
+}
+
+/// `lo`, `front` and `back` as netlink would report them.
+fn interfaces(front: u32, back: u32) -> [Interface; 3] {
+    let interface = |index, name: &str, mac| Interface {
+        index,
+        name: name.into(),
+        mac,
+        mtu: 1500,
+        kind: Some("veth".into()),
+        vlan: None,
+        loopback: false,
+        ethernet: true,
+    };
+    let lo = Interface {
+        kind: None,
+        loopback: true,
+        ethernet: false,
+        mtu: 65536,
+        ..interface(1, "lo", [0; 6])
+    };
+    [
+        lo,
+        interface(front, "front", FRONT_MAC),
+        interface(back, "back", BACK_MAC),
+    ]
+}
+
+fn text(mac: Mac) -> String {
+    mac.map(|byte| format!("{byte:02x}")).join(":")
+}
+
+/// One host in one row.
+pub struct Stage<'w> {
+    world: &'w mut World,
+    pub hook: Hook,
+    /// The eBPF program, not user space.
+    real: bool,
+    seen: Vec<Seen>,
+}
+
+/// What became of a frame.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Seen {
+    pub class: Class,
+    pub packet: Vec<u8>,
+    /// Reasons of drops that were counted for it.
+    pub counted: Vec<String>,
+    sent_in: Vec<u8>,
+}
+
+impl Stage<'_> {
+    pub fn tables(&mut self) -> &mut Tables {
+        if self.real {
+            self.world.plane.tables()
+        } else {
+            &mut self.world.user.tables
+        }
+    }
+
+    /// No services, no connections, default timeouts.
+    fn reset(&mut self) {
+        let tables = self.tables();
+        tables.clear_connections();
+        tables.flush();
+        tables.set_timeouts(Timeouts::default());
+    }
+
+    /// A TCP service on the VIP, with servers in the order they are added.
+    pub fn tcp_service(&mut self, scheduler: Scheduler, servers: &[ServerSpec]) -> ServiceKey {
+        self.service(Protocol::Tcp, 80, scheduler, servers)
+    }
+
+    pub fn service(
+        &mut self,
+        protocol: Protocol,
+        port: u16,
+        scheduler: Scheduler,
+        servers: &[ServerSpec],
+    ) -> ServiceKey {
+        let key = ServiceKey::Address {
+            protocol,
+            addr: IpAddr::V4(VIP),
+            port,
+        };
+        let tables = self.tables();
+        tables
+            .add_service(&ServiceSpec::new(key, scheduler))
+            .unwrap();
+        for server in servers {
+            tables.add_server(&key, server).unwrap();
+            if let IpAddr::V4(rip) = server.key.addr {
+                tables.set_tunnel_source(rip, TUNNEL_SOURCE);
+            }
+        }
+        key
+    }
+
+    /// The only service's servers, newest first.
+    pub fn servers(&mut self) -> Vec<ServerView> {
+        self.tables().services().remove(0).servers
+    }
+
+    /// Active and inactive connections of all servers.
+    pub fn counts(&mut self) -> (u32, u32) {
+        let servers = self.servers();
+        servers
+            .iter()
+            .fold((0, 0), |sum, s| (sum.0 + s.active, sum.1 + s.inactive))
+    }
+
+    /// Totals of the only service.
+    pub fn totals(&mut self) -> Counters {
+        self.tables().services().remove(0).counters
+    }
+
+    /// States of all live connections.
+    pub fn states(&mut self) -> Vec<ConnectionState> {
+        self.tables()
+            .connections()
+            .iter()
+            .map(|c| c.state)
+            .collect()
+    }
+
+    /// Lets `secs` seconds pass for every connection.
+    pub fn age(&mut self, secs: u32) {
+        let maps = self.tables().maps();
+        let jiffies = secs * maps.runtime.read(0).unwrap().hz;
+        for set in 0..maps.connections.len() {
+            let slots = maps.connections.at(set).unwrap().cast::<Slot>();
+            for way in 0..WAYS as usize {
+                // SAFETY: within the set; nothing else runs.
+                let slot = unsafe { &mut *slots.add(way) };
+                if Tag::status(slot.tag) == Status::Ready {
+                    slot.expires = slot.expires.wrapping_sub(jiffies);
+                    slot.shared_at = slot.shared_at.wrapping_sub((jiffies >> 4) as u16);
+                }
+            }
+        }
+    }
+
+    /// From the client, as its stack would send it.
+    pub fn from_client(&mut self, frame: Frame) -> Seen {
+        let frame = frame.between(CLIENT_MAC, FRONT_MAC).bytes();
+        self.send(Side::Front, &frame)
+    }
+
+    /// From a real server towards the client.
+    pub fn from_server(&mut self, frame: Frame) -> Seen {
+        let from = mac_of(frame.source.0);
+        let frame = frame.between(from, BACK_MAC).bytes();
+        self.send(Side::Back, &frame)
+    }
+
+    /// A SYN from a port of the client; the server's address it went to.
+    #[track_caller]
+    pub fn syn(&mut self, port: u16) -> Ipv4Addr {
+        let seen = self.from_client(client_tcp(port, crate::frame::SYN));
+        let to = seen.sent().destination;
+        *SERVERS
+            .iter()
+            .find(|s| mac_of(**s) == to)
+            .expect("sent to a server")
+    }
+
+    /// Any bytes by any interface.
+    #[track_caller]
+    pub fn send(&mut self, side: Side, frame: &[u8]) -> Seen {
+        let ingress = match side {
+            Side::Front => self.world.front,
+            Side::Back => self.world.back,
+        };
+        let before = self.tables().drops(true);
+        let (class, packet) = match (self.real, self.hook) {
+            (true, Hook::Xdp) => {
+                let run = self.world.plane.run(Entry::Xdp, frame, ingress).unwrap();
+                let class = match run.verdict {
+                    1 => Class::Drop,
+                    2 => Class::Pass,
+                    3 | 4 => Class::Sent,
+                    other => panic!("XDP verdict {other}"),
+                };
+                (class, run.packet)
+            }
+            (true, Hook::Tc) => {
+                let run = self
+                    .world
+                    .plane
+                    .run(Entry::TcIngress, frame, ingress)
+                    .unwrap();
+                let class = match run.verdict {
+                    -1 => Class::Pass,
+                    2 => Class::Drop,
+                    7 => Class::Sent,
+                    other => panic!("TC verdict {other}"),
+                };
+                (class, run.packet)
+            }
+            (false, Hook::Xdp) => self.world.user.run::<true>(frame, ingress),
+            (false, Hook::Tc) => self.world.user.run::<false>(frame, ingress),
+        };
+        let mut counted = Vec::new();
+        for (before, after) in before.iter().zip(self.tables().drops(true)) {
+            assert!(
+                after.packets - before.packets <= 1,
+                "{} counted twice",
+                after.name
+            );
+            if after.packets != before.packets {
+                counted.push(after.name);
+            }
+        }
+        // What is left of a dropped packet is nobody's business.
+        let packet = if class == Class::Drop {
+            Vec::new()
+        } else {
+            packet
+        };
+        let seen = Seen {
+            class,
+            packet,
+            counted,
+            sent_in: frame.to_vec(),
+        };
+        if seen.class != Class::Drop && seen.packet != seen.sent_in {
+            recount(&seen.packet).unwrap_or_else(|what| panic!("{what} is wrong in {seen:x?}"));
+        }
+        self.seen.push(seen.clone());
+        seen
+    }
+}
+
+impl Seen {
+    #[track_caller]
+    pub fn passes_untouched(&self) {
+        assert_eq!(self.class, Class::Pass, "{self:x?}");
+        assert_eq!(self.packet, self.sent_in);
+        assert!(self.counted.is_empty(), "{:?}", self.counted);
+    }
+
+    #[track_caller]
+    pub fn dropped(&self, reason: &str) {
+        assert_eq!(
+            (self.class, &self.counted[..]),
+            (Class::Drop, &[reason.to_owned()][..])
+        );
+    }
+
+    /// Forwarded: what left.
+    #[track_caller]
+    pub fn sent(&self) -> View {
+        assert_eq!(self.class, Class::Sent, "{self:x?}");
+        assert!(self.counted.is_empty(), "{:?}", self.counted);
+        View::of(&self.packet).expect("a frame")
+    }
+
+    /// Addresses and ports of what was forwarded: link-layer destination, source, destination.
+    #[track_caller]
+    pub fn sent_as(&self) -> (Mac, (Ipv4Addr, u16), (Ipv4Addr, u16)) {
+        let view = self.sent();
+        let ip = view.ip.expect("IPv4");
+        let (sport, dport) = ip.ports.expect("ports");
+        (
+            view.destination,
+            (ip.source, sport),
+            (ip.destination, dport),
+        )
+    }
+
+    /// Answered by an ICMP error about the frame, counted as `reason`.
+    #[track_caller]
+    pub fn answered(&self, kind: u8, code: u8, mtu: u16, reason: &str) {
+        assert_eq!(self.class, Class::Sent, "{self:x?}");
+        assert_eq!(self.counted, [reason]);
+        let (frame, asked) = (&self.packet, &self.sent_in);
+        assert_eq!(
+            (&frame[0..6], &frame[6..12]),
+            (&asked[6..12], &asked[0..6]),
+            "turned round"
+        );
+        let l3 = 14;
+        let ip_len = usize::from(asked[l3] & 0xf) * 4;
+        let transport = if asked[l3 + 9] == crate::frame::TCP {
+            20
+        } else {
+            8
+        };
+        let quoted = &asked[l3..l3 + ip_len + transport];
+        let ip = &frame[l3..];
+        assert_eq!(
+            usize::from(u16::from_be_bytes([ip[2], ip[3]])),
+            ip.len(),
+            "length"
+        );
+        assert_eq!(ip.len(), 28 + quoted.len());
+        assert_eq!((ip[0], ip[8], ip[9]), (0x45, 64, 1));
+        assert_eq!(
+            (&ip[12..16], &ip[16..20]),
+            (&asked[l3 + 16..l3 + 20], &asked[l3 + 12..l3 + 16])
+        );
+        assert_eq!((ip[20], ip[21]), (kind, code), "type and code");
+        assert_eq!(
+            ip[24..28],
+            [&[0, 0], &mtu.to_be_bytes()[..]].concat()[..],
+            "MTU"
+        );
+        assert_eq!(&ip[28..], quoted, "quotes the packet as it came");
+    }
+}
+
+/// A server by NAT, its port the client's.
+pub fn nat(rip: Ipv4Addr, port: u16) -> ServerSpec {
+    server(rip, port, Forwarding::Masquerade, 1)
+}
+
+pub fn direct(rip: Ipv4Addr) -> ServerSpec {
+    server(rip, 80, Forwarding::Route, 1)
+}
+
+pub fn tunnel(rip: Ipv4Addr) -> ServerSpec {
+    server(rip, 80, Forwarding::Tunnel(Encapsulation::Ipip), 1)
+}
+
+pub fn server(rip: Ipv4Addr, port: u16, forwarding: Forwarding, weight: u32) -> ServerSpec {
+    ServerSpec {
+        key: ServerKey {
+            addr: IpAddr::V4(rip),
+            port,
+        },
+        forwarding,
+        weight: Weight::new(weight).unwrap(),
+        upper_threshold: 0,
+        lower_threshold: 0,
+    }
+}
+
+/// From the client's port to the VIP's port 80.
+pub fn client_tcp(port: u16, flags: u8) -> Frame {
+    Frame::tcp((CLIENT, port), (VIP, 80), flags)
+}
+
+/// From a server's port 80 to the client's port.
+pub fn server_tcp(rip: Ipv4Addr, port: u16, flags: u8) -> Frame {
+    Frame::tcp((rip, 80), (CLIENT, port), flags)
+}
