@@ -113,8 +113,8 @@ impl<C> Tables for Kernel<'_, C> {
     }
 
     #[inline(always)]
-    fn find_apart(&self, hash: Hash, key: &Key, now: u32) -> u32 {
-        pm_find(hash.0, key.addresses, key.ports, key.proto.into(), now)
+    fn search_apart(&self, hash: Hash, key: &Key, now: u32) -> u32 {
+        pm_search(hash.0, key.addresses, key.ports, key.proto.into(), now)
     }
 
     #[inline(always)]
@@ -181,11 +181,11 @@ const BARE: Kernel<'static, ()> = Kernel(&());
 // global: the verifier looks at each once, not once for every path to it, and each has a stack frame
 // of its own. They take scalars, of which it needs to know nothing.
 
-/// [`conn::find_index`].
+/// [`conn::search`].
 #[inline(never)]
 #[unsafe(no_mangle)]
-extern "C" fn pm_find(hash: u64, addresses: u64, ports: u32, proto: u32, now: u32) -> u32 {
-    conn::find_index(
+extern "C" fn pm_search(hash: u64, addresses: u64, ports: u32, proto: u32, now: u32) -> u32 {
+    conn::search(
         &BARE,
         Hash(hash),
         &Key {

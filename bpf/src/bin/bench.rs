@@ -67,7 +67,8 @@ fn prepare(ctx: &XdpContext) -> Option<()> {
     let flow = unsafe {
         let now = *turn;
         *turn = now + 1;
-        now.wrapping_mul(plan.stride.into()).checked_rem(plan.flows.into())? as u32
+        now.wrapping_mul(plan.stride.into())
+            .checked_rem(plan.flows.into())? as u32
     };
     let (start, end) = (ctx.data(), ctx.data_end());
     if start + RESTORED > end {
@@ -117,9 +118,14 @@ pub fn floor(ctx: XdpContext) -> u32 {
         if kind != 0x0008 || version != 0x45 || proto != 6 {
             return xdp_action::XDP_PASS;
         }
-        let (to_low, to_high) = ((start as *const u32).read(), ((start + 4) as *const u16).read());
-        let (from_low, from_high) =
-            (((start + 6) as *const u32).read(), ((start + 10) as *const u16).read());
+        let (to_low, to_high) = (
+            (start as *const u32).read(),
+            ((start + 4) as *const u16).read(),
+        );
+        let (from_low, from_high) = (
+            ((start + 6) as *const u32).read(),
+            ((start + 10) as *const u16).read(),
+        );
         (start as *mut u32).write(from_low);
         ((start + 4) as *mut u16).write(from_high);
         ((start + 6) as *mut u32).write(to_low);

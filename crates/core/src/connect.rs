@@ -185,7 +185,7 @@ fn make<H: Host>(host: &H, key: &Key, tcp_flags: u8, index: u32, hash: Hash, now
 /// Two CPUs may have opened the same flow at once: the first in search order stays.
 #[inline(always)]
 fn settle_race<T: Tables>(tables: &T, key: &Key, hash: Hash, now: u32, mine: u32) -> Outcome {
-    let first = tables.find_apart(hash, key, now);
+    let first = tables.search_apart(hash, key, now);
     if first == NO_SLOT {
         return Outcome::refuse(Drop::SlotReused);
     }
@@ -253,7 +253,7 @@ pub fn make_reply<T: Tables>(tables: &T, request: &Key, reply: &Reply) -> u32 {
     let hash = reply
         .key
         .hash(unsafe { atomic::load(&raw const (*runtime).seed) });
-    let other = tables.find_apart(hash, &reply.key, reply.now);
+    let other = tables.search_apart(hash, &reply.key, reply.now);
     if other != NO_SLOT
         && let Some(other) = conn::slot(tables, other)
         && !gives_way(tables, &other)

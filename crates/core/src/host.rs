@@ -103,13 +103,13 @@ pub trait Tables {
     /// Counts a connection that gave its slot to a new one before it lapsed.
     fn count_eviction(&self);
 
-    /// [`conn::find_index`].
+    /// [`conn::search`].
     #[inline(always)]
-    fn find_apart(&self, hash: Hash, key: &Key, now: u32) -> u32
+    fn search_apart(&self, hash: Hash, key: &Key, now: u32) -> u32
     where
         Self: Sized,
     {
-        conn::find_index(self, hash, key, now)
+        conn::search(self, hash, key, now)
     }
     /// [`conn::claim`].
     #[inline(always)]

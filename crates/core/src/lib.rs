@@ -15,7 +15,7 @@
 #![cfg_attr(not(test), no_std)]
 #![cfg_attr(
     target_arch = "bpf",
-    feature(core_intrinsics),
+    feature(core_intrinsics, asm_experimental_arch),
     allow(internal_features)
 )]
 
@@ -29,7 +29,9 @@ pub mod forward;
 pub mod host;
 pub mod icmp;
 pub mod layout;
+pub mod mask;
 pub mod next_hop;
+
 pub mod parse;
 pub mod proto;
 pub mod realserver;

@@ -4,6 +4,7 @@ use crate::atomic;
 use crate::conn::{self, FLAG_INACTIVE, FLAG_NO_OUTPUT, NO_PARTNER, Slot, Word};
 use crate::host::Tables;
 use crate::layout::{Runtime, Stats};
+use crate::mask::masked;
 use crate::proto::{self, tcp};
 use crate::wire::ipv4;
 
@@ -102,7 +103,7 @@ pub fn change<T: Tables>(tables: &T, index: u32, tcp_flags: u8) -> u8 {
 /// Life of a connection in this state, in jiffies.
 #[inline(always)]
 pub fn timeout(runtime: *const Runtime, proto: u8, state: u8) -> u32 {
-    let index = proto::timeout_index(proto, state) & 31;
+    let index = masked::<31>(proto::timeout_index(proto, state));
     // SAFETY: the runtime record lives as long as the maps and has 32 timeouts.
     unsafe { atomic::load((&raw const (*runtime).timeouts).cast::<u32>().add(index)) }
 }

@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use aya::maps::{Array, Map, MapData, ProgramArray};
 use aya::programs::{Program, ProgramFd, TestRun as _, TestRunOptions, Xdp};
 use aya::{Ebpf, EbpfLoader, Pod};
-use pointsman_dataplane::{DataPlane, Interface, Options};
+use pointsman_dataplane::{DataPlane, HookChoice, Interface, Options};
 use pointsman_model::{
     Encapsulation, Forwarding, Protocol, Scheduler, ServerKey, ServerSpec, ServiceKey, ServiceSpec,
     Weight,
@@ -28,6 +28,9 @@ const STRIDE: u32 = 7919;
 const ROUNDS: usize = 5;
 const RUNS: u32 = 1_000_000;
 const RESTORED: usize = 64;
+
+/// Offset of the low bytes of the source address.
+const SOURCE_AT: u32 = 14 + 14;
 
 const CLIENT: Ipv4Addr = Ipv4Addr::new(10, 1, 0, 2);
 const VIP: Ipv4Addr = Ipv4Addr::new(10, 2, 0, 1);
@@ -59,7 +62,10 @@ fn bench(netns: &Netns) {
     prepare(netns);
     println!("{}", machine());
     println!();
-    println!("| path | {} |", FLOWS.map(|f| format!("{f} flows")).join(" | "));
+    println!(
+        "| path | {} |",
+        FLOWS.map(|f| format!("{f} flows")).join(" | ")
+    );
     println!("|---|{}", "---:|".repeat(FLOWS.len()));
     let mut verified = String::new();
     let columns = FLOWS.map(|flows| {
@@ -70,7 +76,11 @@ fn bench(netns: &Netns) {
     for (at, (name, _)) in columns[0].iter().enumerate() {
         let figures: Vec<String> = columns
             .iter()
-            .map(|column| column[at].1.map_or_else(|| "–".into(), |ns| format!("{ns:.0}")))
+            .map(|column| {
+                column[at]
+                    .1
+                    .map_or_else(|| "–".into(), |ns| format!("{ns:.0}"))
+            })
             .collect();
         println!("| {name} | {} |", figures.join(" | "));
     }
@@ -82,8 +92,8 @@ fn bench(netns: &Netns) {
 fn prepare(netns: &Netns) {
     for command in [
         "link set lo up",
-        "link add front type veth peer name client",
-        "link add back type veth peer name servers",
+        "link add front address 02:00:00:00:00:01 type veth peer name client",
+        "link add back address 02:00:00:00:00:01 type veth peer name servers",
         "addr add 10.1.0.1/16 dev front",
         "addr add 192.168.0.1/24 dev back",
         "link set front up",
@@ -96,10 +106,18 @@ fn prepare(netns: &Netns) {
         netns.ip(command).expect(command);
     }
     // Every client behind one router, as for most directors.
-    netns.ip("route del 10.1.0.0/16 dev front").expect("the connected route");
-    netns.ip("route add 10.1.0.2 dev front").expect("a host route");
-    netns.ip("route add 10.0.0.0/8 via 10.1.0.2").expect("a route");
-    netns.sysctl("net.ipv4.conf.lo.forwarding", "1").expect("a sysctl");
+    netns
+        .ip("route del 10.1.0.0/16 dev front")
+        .expect("the connected route");
+    netns
+        .ip("route add 10.1.0.2 dev front")
+        .expect("a host route");
+    netns
+        .ip("route add 10.0.0.0/8 via 10.1.0.2")
+        .expect("a route");
+    netns
+        .sysctl("net.ipv4.conf.lo.forwarding", "1")
+        .expect("a sysctl");
 }
 
 struct Bench {
@@ -110,6 +128,8 @@ struct Bench {
     plane: Option<DataPlane>,
     pins: PathBuf,
     flows: u32,
+    front: u32,
+    back: u32,
 }
 
 impl Bench {
@@ -118,10 +138,15 @@ impl Bench {
         fs::create_dir(&pins).expect("a directory in bpffs");
         // Two slots a flow for NAT, and half of them free.
         let slots = (flows * 4).next_power_of_two().max(1 << 14);
-        let mut plane =
-            DataPlane::open(&pins, &Options { connection_slots: Some(slots) }).expect("a kernel");
+        let mut plane = DataPlane::open(
+            &pins,
+            &Options {
+                connection_slots: Some(slots),
+            },
+        )
+        .expect("a kernel");
         for name in ["front", "back"] {
-            plane.tables().set_interface(&Interface {
+            let interface = Interface {
                 index: netns.index(name).expect("an index"),
                 name: name.into(),
                 mac: netns.mac(name).expect("an address"),
@@ -130,7 +155,12 @@ impl Bench {
                 vlan: None,
                 loopback: false,
                 ethernet: true,
-            });
+            };
+            plane.tables().set_interface(&interface);
+            // Registers the queues that packets will seem to come from.
+            plane
+                .attach(&interface, HookChoice::Xdp)
+                .expect("native XDP");
         }
         let mut ebpf = EbpfLoader::new().load(&OBJECT.0).expect("the bench object");
         for (_, program) in ebpf.programs_mut() {
@@ -148,6 +178,8 @@ impl Bench {
             plane: Some(plane),
             pins,
             flows,
+            front: netns.index("front").expect("an index"),
+            back: netns.index("back").expect("an index"),
         }
     }
 
@@ -159,10 +191,19 @@ impl Bench {
         let tables = self.plane().tables();
         tables.flush();
         tables.clear_connections();
-        let key = ServiceKey::Address { protocol: Protocol::Tcp, addr: VIP.into(), port: 80 };
-        tables.add_service(&ServiceSpec::new(key, Scheduler::Rr)).expect("a service");
+        let key = ServiceKey::Address {
+            protocol: Protocol::Tcp,
+            addr: VIP.into(),
+            port: 80,
+        };
+        tables
+            .add_service(&ServiceSpec::new(key, Scheduler::Rr))
+            .expect("a service");
         let server = ServerSpec {
-            key: ServerKey { addr: RIP.into(), port: 80 },
+            key: ServerKey {
+                addr: RIP.into(),
+                port: 80,
+            },
             forwarding,
             weight: Weight::DEFAULT,
             upper_threshold: 0,
@@ -209,11 +250,19 @@ impl Bench {
     }
 
     fn floor(&self) -> ProgramFd {
-        self.program("floor").fd().expect("loaded").try_clone().expect("a descriptor")
+        self.program("floor")
+            .fd()
+            .expect("loaded")
+            .try_clone()
+            .expect("a descriptor")
     }
 
     fn empty(&self) -> ProgramFd {
-        self.program("empty").fd().expect("loaded").try_clone().expect("a descriptor")
+        self.program("empty")
+            .fd()
+            .expect("loaded")
+            .try_clone()
+            .expect("a descriptor")
     }
 
     /// Runs a program `runs` times; mean nanoseconds of a run, harness included.
@@ -223,7 +272,25 @@ impl Bench {
         let mut options = TestRunOptions::default();
         options.data_in = Some(&plan.packet);
         options.repeat = runs;
+        // struct xdp_md: data_end is the length, ingress_ifindex the fourth word.
+        let mut context = [0u32; 6];
+        context[1] = plan.len;
+        context[3] = if plan.address_at == SOURCE_AT {
+            self.front
+        } else {
+            self.back
+        };
+        let context: Vec<u8> = context.iter().flat_map(|word| word.to_ne_bytes()).collect();
+        options.ctx_in = Some(&context);
         let result = self.program("harness").test_run(options).expect("a run");
+        const XDP_TX: u32 = 3;
+        const XDP_REDIRECT: u32 = 4;
+        let sent = [XDP_TX, XDP_REDIRECT].contains(&result.return_value);
+        assert!(
+            sent,
+            "the last packet was not sent, but met with {}",
+            result.return_value
+        );
         result.duration.as_nanos() as f64
     }
 
@@ -272,13 +339,20 @@ impl Bench {
             self.run(&director, &request(flows, flags), flows);
         }
         let live = self.plane().tables().sweep().live;
-        assert!(live >= flows - flows / 100, "{live} of {flows} flows have a connection");
+        assert!(
+            live >= flows - flows / 100,
+            "{live} of {flows} flows have a connection"
+        );
     }
 
     fn verified(&self) -> String {
         let plane = self.plane.as_ref().expect("open until dropped");
         let counts = plane.verified_instructions();
-        counts.iter().map(|(n, c)| format!("{n} {c}")).collect::<Vec<_>>().join(", ")
+        counts
+            .iter()
+            .map(|(n, c)| format!("{n} {c}"))
+            .collect::<Vec<_>>()
+            .join(", ")
     }
 }
 
@@ -293,25 +367,50 @@ impl Drop for Bench {
 
 /// Packets of clients, told apart by source.
 fn request(flows: u32, flags: u8) -> Plan {
-    plan(flows, frames::tcp((CLIENT, 1024), (VIP, 80), flags, 1), 14 + 14, 14 + 20)
+    plan(
+        flows,
+        frames::tcp((CLIENT, 1024), (VIP, 80), flags, 1),
+        SOURCE_AT,
+        14 + 20,
+    )
 }
 
 /// Packets of the real server, told apart by destination.
 fn reply(flows: u32) -> Plan {
-    plan(flows, frames::tcp((RIP, 80), (CLIENT, 1024), 0x10, 1), 14 + 18, 14 + 22)
+    plan(
+        flows,
+        frames::tcp((RIP, 80), (CLIENT, 1024), 0x10, 1),
+        14 + 18,
+        14 + 22,
+    )
 }
 
 fn plan(flows: u32, ip: Vec<u8>, address_at: u32, port_at: u32) -> Plan {
-    let ethernet = frames::Ethernet { destination: [2, 0, 0, 0, 0, 1], source: [2, 0, 0, 0, 0, 2], vlan: None };
+    let ethernet = frames::Ethernet {
+        destination: [2, 0, 0, 0, 0, 1],
+        source: [2, 0, 0, 0, 0, 2],
+        vlan: None,
+    };
     let mut packet = [0; RESTORED];
     let frame = ethernet.frame(frames::IPV4, &ip);
     packet[..frame.len()].copy_from_slice(&frame);
-    Plan { len: RESTORED as u32, flows, stride: STRIDE, address_at, port_at, _reserved: 0, packet }
+    Plan {
+        len: RESTORED as u32,
+        flows,
+        stride: STRIDE,
+        address_at,
+        port_at,
+        _reserved: 0,
+        packet,
+    }
 }
 
 fn machine() -> String {
     let cpu = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let model = cpu.lines().find_map(|l| l.strip_prefix("model name\t: ")).unwrap_or("unknown CPU");
+    let model = cpu
+        .lines()
+        .find_map(|l| l.strip_prefix("model name\t: "))
+        .unwrap_or("unknown CPU");
     let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     format!("{model}, Linux {}", kernel.trim())
 }

@@ -4,8 +4,11 @@
 //! filter has no link; it stays on the interface under a fixed priority and handle.
 
 use std::collections::BTreeMap;
+use std::ffi::CString;
 use std::fs;
 use std::mem;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 use aya::Ebpf;
@@ -343,8 +346,37 @@ fn pinned_link(pin: &Path) -> Option<FdLink> {
     PinnedLink::from_pin(pin).ok().map(FdLink::from)
 }
 
-/// Removing the pin of a link whose descriptor nobody holds detaches it.
-fn drop_link(pin: &Path) {
+/// Detaches a pinned link and removes the pin. Removing it alone would detach too, but a little
+/// later, when the kernel gets to it.
+pub(crate) fn drop_link(pin: &Path) {
+    const BPF_OBJ_GET: libc::c_long = 7;
+    const BPF_LINK_DETACH: libc::c_long = 34;
+    /// The head of `union bpf_attr` for both commands.
+    #[repr(C)]
+    struct Attributes {
+        path_or_fd: u64,
+        rest: [u64; 2],
+    }
+    if let Ok(path) = CString::new(pin.as_os_str().as_bytes()) {
+        let size = size_of::<Attributes>();
+        let mut get = Attributes {
+            path_or_fd: path.as_ptr() as u64,
+            rest: [0; 2],
+        };
+        // SAFETY: the attributes are as large as stated and the path outlives the call; the
+        // descriptor is ours.
+        unsafe {
+            let fd = libc::syscall(libc::SYS_bpf, BPF_OBJ_GET, &raw mut get, size);
+            if fd >= 0 {
+                let link = OwnedFd::from_raw_fd(fd as i32);
+                let mut detach = Attributes {
+                    path_or_fd: link.as_raw_fd() as u64,
+                    rest: [0; 2],
+                };
+                libc::syscall(libc::SYS_bpf, BPF_LINK_DETACH, &raw mut detach, size);
+            }
+        }
+    }
     let _ = fs::remove_file(pin);
 }
 

@@ -183,8 +183,12 @@ impl DataPlane {
     /// # Errors
     /// No descriptor is left.
     pub fn xdp_program(&self) -> Result<ProgramFd, Error> {
-        let fd = self.xdp(entry::XDP)?.fd().map_err(|e| Error::bpf("using the XDP program", e))?;
-        fd.try_clone().map_err(|e| Error::os("copying a descriptor", e))
+        let fd = self
+            .xdp(entry::XDP)?
+            .fd()
+            .map_err(|e| Error::bpf("using the XDP program", e))?;
+        fd.try_clone()
+            .map_err(|e| Error::os("copying a descriptor", e))
     }
 
     pub(crate) fn xdp(&self, name: &str) -> Result<&Xdp, Error> {

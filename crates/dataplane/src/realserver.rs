@@ -1,6 +1,7 @@
 //! The real server's side: taking the outer header off tunnelled packets.
 
 use std::fs;
+use std::io;
 use std::mem;
 use std::path::{Path, PathBuf};
 
@@ -11,7 +12,7 @@ use aya::programs::tc::{
 };
 use aya::programs::{LinkOrder, Program, TcAttachType};
 
-use crate::attach::has_tcx;
+use crate::attach::{drop_link, has_tcx};
 use crate::{Error, Interface, object};
 
 const PROGRAM: &str = "decapsulate";
@@ -94,7 +95,11 @@ pub fn detach_all(pin_dir: &Path) -> Result<(), Error> {
                 SchedClassifierLink::attached(&name, TcAttachType::Ingress, PRIORITY, HANDLE, None);
         }
         let pin = pin_of(pin_dir, &name);
-        fs::remove_file(&pin).map_err(|e| Error::os(format!("removing {}", pin.display()), e))?;
+        drop_link(&pin);
+        if pin.exists() {
+            let stays = io::ErrorKind::PermissionDenied.into();
+            return Err(Error::os(format!("removing {}", pin.display()), stays));
+        }
     }
     Ok(())
 }

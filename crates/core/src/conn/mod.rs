@@ -9,4 +9,4 @@ pub use slot::{
     FLAG_INACTIVE, FLAG_NO_OUTPUT, FLAG_REPLY, Hints, KIND_METHOD, KIND_REWRITE, KIND_TO_LOOPBACK,
     KIND_TO_STACK, NO_PARTNER, Set, Slot, Status, TAG_EMPTY, Tag, Word, has_lapsed,
 };
-pub use table::{Found, NO_SLOT, claim, find, find_index, kill, partner, publish, release, slot};
+pub use table::{Found, NO_SLOT, claim, find, kill, partner, publish, release, search, slot};

@@ -42,43 +42,47 @@ pub fn slot<T: Tables>(tables: &T, index: u32) -> Option<Found> {
     }
 }
 
-/// Looks a key up like [`find`]; its index or [`NO_SLOT`].
-#[inline(always)]
-pub fn find_index<T: Tables>(tables: &T, hash: Hash, key: &Key, now: u32) -> u32 {
-    find(tables, hash, key, now).map_or(NO_SLOT, |found| found.index)
-}
-
 /// Looks a key up. A slot that lapsed counts as absent.
 ///
-/// One miss where the key lies in the way it prefers; the hints say which other slots to look at.
+/// One miss where the key lies in the way it prefers; otherwise [`search`] goes on.
 #[inline(always)]
 pub fn find<T: Tables>(tables: &T, hash: Hash, key: &Key, now: u32) -> Option<Found> {
-    let mask = tables.set_mask();
-    let preferred = hash.first_set(mask) * WAYS + hash.first_way();
-    if let Some(found) = check(tables, preferred, hash, key, now) {
-        return Some(found);
+    let preferred = hash.first_set(tables.set_mask()) * WAYS + hash.first_way();
+    match check(tables, preferred, hash, key, now) {
+        Some(found) => Some(found),
+        None => match tables.search_apart(hash, key, now) {
+            NO_SLOT => None,
+            index => slot(tables, index),
+        },
     }
+}
+
+/// Looks for a key wherever the hints of its two sets point; its index or [`NO_SLOT`].
+#[inline(always)]
+pub fn search<T: Tables>(tables: &T, hash: Hash, key: &Key, now: u32) -> u32 {
+    let mask = tables.set_mask();
     for i in 0..2 {
         let set = if i == 0 {
             hash.first_set(mask)
         } else {
             hash.second_set(mask)
         };
-        let hints = tables.hints(set)?;
+        let Some(hints) = tables.hints(set) else {
+            return NO_SLOT;
+        };
         for half in 0..2 {
             // SAFETY: half is below 2.
             let mut lanes = unsafe { atomic::load(hints.cast::<u64>().add(half as usize)) };
             for way in 0..4 {
-                if lanes as u16 == hash.hint()
-                    && let Some(found) = check(tables, set * WAYS + half * 4 + way, hash, key, now)
-                {
-                    return Some(found);
+                let index = set * WAYS + half * 4 + way;
+                if lanes as u16 == hash.hint() && check(tables, index, hash, key, now).is_some() {
+                    return index;
                 }
                 lanes >>= 16;
             }
         }
     }
-    None
+    NO_SLOT
 }
 
 /// Whether a slot holds a key.

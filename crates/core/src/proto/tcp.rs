@@ -1,6 +1,7 @@
 //! TCP as IPVS follows it: three transition tables, no sequence numbers
 //! (`Linux net/netfilter/ipvs/ip_vs_proto_tcp.c`; each cell was checked against the kernel's table).
 
+use crate::mask::masked;
 use crate::wire::tcp as wire;
 
 /// NONE.
@@ -67,7 +68,7 @@ pub fn next(direction: Direction, flags: u8, state: u8) -> u8 {
     };
     let row = (direction as usize) * 4 + event as usize;
     TRANSITIONS
-        .get((row * 16 + (state & 15) as usize) & 0xff)
+        .get(masked::<0xff>(row * 16 + (state & 15) as usize))
         .copied()
         .unwrap_or(CLOSE)
 }

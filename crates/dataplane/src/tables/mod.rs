@@ -446,9 +446,14 @@ impl Tables {
     /// Removes lapsed connections, settles the counts of their servers, and frees servers nobody
     /// refers to any more; to be called every second.
     pub fn sweep(&mut self) -> Sweep {
-        let done = sweep::sweep(&self.maps);
+        let done = self.sweep_connections();
         self.empty_trash();
         done
+    }
+
+    /// The part of [`Tables::sweep`] that may run while packets do.
+    pub fn sweep_connections(&self) -> Sweep {
+        sweep::sweep(&self.maps)
     }
 
     /// An interface appeared or changed.

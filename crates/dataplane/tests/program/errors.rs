@@ -19,15 +19,15 @@ fn the_client_is_told_when_nobody_takes_its_connection() {
             let quiesced = |rip| server(rip, 80, Forwarding::Masquerade, 0);
             s.tcp_service(Scheduler::Rr, &[quiesced(RS1), quiesced(RS2)]);
             s.service(Protocol::Udp, 53, Scheduler::Wlc, &[quiesced(RS1)]);
-            let asked = s.from_client(client_tcp(40000, SYN));
+            let asked = s.client_sends(client_tcp(40000, SYN));
             asked.answered(UNREACH, 3, 0, "no-destination");
-            let asked = s.from_client(Frame::udp((CLIENT, 40000), (VIP, 53), b"question"));
+            let asked = s.client_sends(Frame::udp((CLIENT, 40000), (VIP, 53), b"question"));
             asked.answered(UNREACH, 3, 0, "no-destination");
             let options = client_tcp(40000, SYN).options(&[1; 40]);
-            s.from_client(options)
+            s.client_sends(options)
                 .answered(UNREACH, 3, 0, "no-destination");
             let data = client_tcp(40000, SYN).total_len(1400);
-            s.from_client(data)
+            s.client_sends(data)
                 .answered(UNREACH, 3, 0, "no-destination");
             assert_eq!(s.totals().conns, 0);
         });
@@ -42,7 +42,7 @@ fn the_client_is_told_when_nobody_takes_its_connection() {
                 Hooks::Agree,
                 |s| {
                     s.tcp_service(scheduler, &[]);
-                    let asked = s.from_client(client_tcp(40000, SYN));
+                    let asked = s.client_sends(client_tcp(40000, SYN));
                     asked.answered(UNREACH, 3, 0, "no-destination");
                 },
             );
@@ -55,8 +55,8 @@ fn the_client_is_told_when_nobody_takes_its_connection() {
                 s.syn(40000);
                 let quiesced = server(RS1, 80, Forwarding::Masquerade, 0);
                 s.tables().edit_server(&key, &quiesced).unwrap();
-                s.from_client(client_tcp(40000, ACK)).sent();
-                let asked = s.from_client(client_tcp(40001, SYN));
+                s.client_sends(client_tcp(40000, ACK)).sent();
+                let asked = s.client_sends(client_tcp(40001, SYN));
                 asked.answered(UNREACH, 3, 0, "no-destination");
             },
         );
@@ -71,10 +71,10 @@ fn time_to_live_and_size_are_answered_by_the_director() {
             world.play(&format!("{name}: time to live"), Hooks::Agree, |s| {
                 s.tcp_service(Scheduler::Rr, &[method]);
                 for ttl in [1, 0] {
-                    let asked = s.from_client(client_tcp(40000, SYN).ttl(ttl));
+                    let asked = s.client_sends(client_tcp(40000, SYN).ttl(ttl));
                     asked.answered(TIME_EXCEEDED, 0, 0, "ttl-exceeded");
                 }
-                s.from_client(client_tcp(40000, SYN).ttl(2)).sent();
+                s.client_sends(client_tcp(40000, SYN).ttl(2)).sent();
             });
             world.play(
                 &format!("{name}: as large as the path takes"),
@@ -82,39 +82,39 @@ fn time_to_live_and_size_are_answered_by_the_director() {
                 |s| {
                     s.tcp_service(Scheduler::Rr, &[method]);
                     s.syn(40000);
-                    s.from_client(client_tcp(40000, ACK).total_len(mtu)).sent();
+                    s.client_sends(client_tcp(40000, ACK).total_len(mtu)).sent();
                 },
             );
             world.play(&format!("{name}: too large, DF"), Hooks::Agree, |s| {
                 s.tcp_service(Scheduler::Rr, &[method]);
                 s.syn(40000);
-                let asked = s.from_client(client_tcp(40000, ACK).total_len(mtu + 1));
+                let asked = s.client_sends(client_tcp(40000, ACK).total_len(mtu + 1));
                 asked.answered(UNREACH, 4, mtu as u16, "too-big");
                 let options = client_tcp(40000, ACK).options(&[1; 8]).total_len(mtu + 1);
-                s.from_client(options)
+                s.client_sends(options)
                     .answered(UNREACH, 4, mtu as u16, "too-big");
             });
             world.play(&format!("{name}: too large, no DF"), Hooks::Agree, |s| {
                 s.tcp_service(Scheduler::Rr, &[method]);
                 s.syn(40000);
                 let frame = client_tcp(40000, ACK).fragment(0).total_len(mtu + 1);
-                s.from_client(frame).dropped("needs-fragmentation");
+                s.client_sends(frame).dropped("needs-fragmentation");
             });
         }
         world.play("replies, too", Hooks::Agree, |s| {
             s.tcp_service(Scheduler::Rr, &[nat(RS1, 80)]);
             s.syn(40000);
             let reply = |flags| server_tcp(RS1, 40000, flags);
-            let asked = s.from_server(reply(SYN | ACK).ttl(1));
+            let asked = s.server_sends(reply(SYN | ACK).ttl(1));
             asked.answered(TIME_EXCEEDED, 0, 0, "ttl-exceeded");
-            let asked = s.from_server(reply(ACK).total_len(1501));
+            let asked = s.server_sends(reply(ACK).total_len(1501));
             asked.answered(UNREACH, 4, 1500, "too-big");
         });
         let tags = Hooks::Differ("TC finds a received tag beside the packet, not in it");
         world.play("answers keep the tag they came with", tags, |s| {
             s.tcp_service(Scheduler::Rr, &[nat(RS1, 80)]);
             let tagged = client_tcp(40000, SYN).ttl(1).tagged(0x8100, 7);
-            let asked = s.from_client(tagged);
+            let asked = s.client_sends(tagged);
             assert_eq!(asked.counted, ["ttl-exceeded"]);
             if s.hook == Hook::Xdp {
                 assert_eq!(asked.class, Class::Sent);
@@ -131,7 +131,7 @@ fn a_server_without_a_way_is_a_named_drop() {
         world.play("a route that says unreachable", Hooks::Agree, |s| {
             s.tcp_service(Scheduler::Rr, &[nat(UNREACHABLE, 80)]);
             for flags in [SYN, ACK] {
-                let asked = s.from_client(client_tcp(40000, flags));
+                let asked = s.client_sends(client_tcp(40000, flags));
                 asked.answered(UNREACH, 1, 0, "no-route");
             }
         });
@@ -140,7 +140,7 @@ fn a_server_without_a_way_is_a_named_drop() {
                 s.service(Protocol::Tcp, port, Scheduler::Rr, &[method]);
                 s.tables().set_no_route(NOWHERE, true);
                 for flags in [SYN, ACK] {
-                    let asked = s.from_client(Frame::tcp((CLIENT, 40000), (VIP, port), flags));
+                    let asked = s.client_sends(Frame::tcp((CLIENT, 40000), (VIP, port), flags));
                     asked.answered(UNREACH, 1, 0, "no-route");
                 }
             }
@@ -155,9 +155,9 @@ fn a_server_without_a_way_is_a_named_drop() {
                     let key = s.service(Protocol::Tcp, port, Scheduler::Rr, &[]);
                     s.tables().add_server(&key, &method).unwrap();
                 }
-                let asked = s.from_client(Frame::tcp((CLIENT, 40000), (VIP, 81), SYN));
+                let asked = s.client_sends(Frame::tcp((CLIENT, 40000), (VIP, 81), SYN));
                 asked.answered(UNREACH, 1, 0, "no-route");
-                let wrapped = s.from_client(Frame::tcp((CLIENT, 40000), (VIP, 82), SYN));
+                let wrapped = s.client_sends(Frame::tcp((CLIENT, 40000), (VIP, 82), SYN));
                 assert_eq!(wrapped.sent().ip.unwrap().source, TUNNEL_SOURCE);
             },
         );
@@ -166,7 +166,7 @@ fn a_server_without_a_way_is_a_named_drop() {
             world.play("an unknown neighbour", by_tc, |s| {
                 s.tcp_service(Scheduler::Rr, &[method]);
                 for flags in [SYN, ACK] {
-                    let seen = s.from_client(client_tcp(40000, flags));
+                    let seen = s.client_sends(client_tcp(40000, flags));
                     match s.hook {
                         Hook::Xdp => seen.passes_untouched(),
                         Hook::Tc => assert_eq!(seen.sent().ip.unwrap().ttl, 63),
@@ -177,7 +177,7 @@ fn a_server_without_a_way_is_a_named_drop() {
                 s.tcp_service(Scheduler::Rr, &[method]);
                 s.tables().set_neighbour_dead(UNKNOWN, true);
                 for flags in [SYN, ACK] {
-                    let seen = s.from_client(client_tcp(40000, flags));
+                    let seen = s.client_sends(client_tcp(40000, flags));
                     match s.hook {
                         Hook::Xdp => seen.passes_untouched(),
                         Hook::Tc => seen.dropped("neighbour-dead"),
@@ -185,7 +185,7 @@ fn a_server_without_a_way_is_a_named_drop() {
                 }
                 s.tables().set_neighbour_dead(UNKNOWN, false);
                 if s.hook == Hook::Tc {
-                    s.from_client(client_tcp(40000, ACK)).sent();
+                    s.client_sends(client_tcp(40000, ACK)).sent();
                 }
             });
         }
@@ -200,14 +200,14 @@ fn a_removed_server_drops_its_packets_until_it_comes_back() {
                 let key = s.tcp_service(Scheduler::Rr, &[method]);
                 s.syn(40000);
                 s.tables().delete_server(&key, &method.key).unwrap();
-                s.from_client(client_tcp(40000, ACK))
+                s.client_sends(client_tcp(40000, ACK))
                     .dropped("server-removed");
                 s.tables().add_server(&key, &nat(RS2, 80)).unwrap();
                 assert_eq!(s.syn(40001), RS2, "new connections go elsewhere");
-                s.from_client(client_tcp(40000, ACK))
+                s.client_sends(client_tcp(40000, ACK))
                     .dropped("server-removed");
                 s.tables().add_server(&key, &method).unwrap();
-                let back = s.from_client(client_tcp(40000, ACK));
+                let back = s.client_sends(client_tcp(40000, ACK));
                 assert_eq!(back.sent().destination, mac_of(RS1));
                 assert_eq!(s.counts(), (2, 0));
             });
@@ -215,11 +215,11 @@ fn a_removed_server_drops_its_packets_until_it_comes_back() {
                 let key = s.tcp_service(Scheduler::Rr, &[method]);
                 s.syn(40000);
                 s.tables().delete_service(&key).unwrap();
-                s.from_client(client_tcp(40000, ACK))
+                s.client_sends(client_tcp(40000, ACK))
                     .dropped("server-removed");
-                s.from_client(client_tcp(40001, SYN)).passes_untouched();
+                s.client_sends(client_tcp(40001, SYN)).passes_untouched();
                 s.tcp_service(Scheduler::Rr, &[method]);
-                s.from_client(client_tcp(40000, ACK)).sent();
+                s.client_sends(client_tcp(40000, ACK)).sent();
                 assert_eq!(s.counts(), (1, 0));
             });
         }
@@ -230,7 +230,7 @@ fn a_removed_server_drops_its_packets_until_it_comes_back() {
                 let key = s.tcp_service(Scheduler::Rr, &[nat(RS1, 80)]);
                 s.syn(40000);
                 s.tables().delete_server(&key, &nat(RS1, 80).key).unwrap();
-                let reply = s.from_server(server_tcp(RS1, 40000, SYN | ACK));
+                let reply = s.server_sends(server_tcp(RS1, 40000, SYN | ACK));
                 assert_eq!(reply.sent_as().1, (VIP, 80));
             },
         );

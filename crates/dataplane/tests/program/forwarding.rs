@@ -15,15 +15,15 @@ fn packets_are_forwarded_as_their_method_says() {
         world.play("NAT there and back, servers in turn", Hooks::Agree, |s| {
             s.tcp_service(Scheduler::Rr, &[nat(RS1, 80), nat(RS2, 80)]);
             for (port, rip) in [(40000, RS2), (40001, RS1), (40002, RS2)] {
-                let there = s.from_client(client_tcp(port, SYN));
+                let there = s.client_sends(client_tcp(port, SYN));
                 assert_eq!(there.sent_as(), (mac_of(rip), (CLIENT, port), (rip, 80)));
                 assert_eq!(there.sent().ip.unwrap().ttl, 63);
                 assert_eq!(there.sent().source, BACK_MAC);
-                let back = s.from_server(server_tcp(rip, port, SYN | ACK));
+                let back = s.server_sends(server_tcp(rip, port, SYN | ACK));
                 assert_eq!(back.sent_as(), (CLIENT_MAC, (VIP, 80), (CLIENT, port)));
                 assert_eq!(back.sent().source, FRONT_MAC);
                 assert_eq!(back.sent().ip.unwrap().ttl, 63);
-                let more = s.from_client(client_tcp(port, ACK).total_len(577));
+                let more = s.client_sends(client_tcp(port, ACK).total_len(577));
                 assert_eq!(more.sent_as().0, mac_of(rip));
             }
             let totals = s.totals();
@@ -38,16 +38,19 @@ fn packets_are_forwarded_as_their_method_says() {
         });
         world.play("NAT to another port", Hooks::Agree, |s| {
             s.tcp_service(Scheduler::Rr, &[nat(RS1, 8080)]);
-            let there = s.from_client(client_tcp(40000, SYN));
+            let there = s.client_sends(client_tcp(40000, SYN));
             assert_eq!(there.sent_as().2, (RS1, 8080));
-            let back = s.from_server(Frame::tcp((RS1, 8080), (CLIENT, 40000), SYN | ACK));
+            let back = s.server_sends(Frame::tcp((RS1, 8080), (CLIENT, 40000), SYN | ACK));
             assert_eq!(back.sent_as().1, (VIP, 80));
-            s.from_server(server_tcp(RS1, 40000, SYN | ACK))
+            s.server_sends(server_tcp(RS1, 40000, SYN | ACK))
                 .passes_untouched();
         });
         world.play("NAT to port 0 keeps the port", Hooks::Agree, |s| {
             s.tcp_service(Scheduler::Rr, &[nat(RS1, 0)]);
-            assert_eq!(s.from_client(client_tcp(40000, SYN)).sent_as().2, (RS1, 80));
+            assert_eq!(
+                s.client_sends(client_tcp(40000, SYN)).sent_as().2,
+                (RS1, 80)
+            );
         });
         world.play(
             "direct routing changes link-layer addresses and TTL only",
@@ -56,7 +59,7 @@ fn packets_are_forwarded_as_their_method_says() {
                 s.tcp_service(Scheduler::Rr, &[direct(RS1), direct(RS2)]);
                 for (port, rip) in [(40000, RS2), (40001, RS1), (40002, RS2)] {
                     let frame = client_tcp(port, SYN).options(&[1, 1, 1, 0]);
-                    let there = s.from_client(frame.clone());
+                    let there = s.client_sends(frame.clone());
                     assert_eq!(there.sent().destination, mac_of(rip));
                     let expected = frame.ttl(63).between(BACK_MAC, mac_of(rip)).bytes();
                     assert_eq!(there.packet, expected);
@@ -68,7 +71,7 @@ fn packets_are_forwarded_as_their_method_says() {
             for (port, rip) in [(40000, RS2), (40001, RS1), (40002, RS2)] {
                 let mut frame = client_tcp(port, SYN);
                 frame.tos = 0x2b;
-                let there = s.from_client(frame.clone());
+                let there = s.client_sends(frame.clone());
                 let view = there.sent();
                 let ip = view.ip.unwrap();
                 assert_eq!((view.destination, view.source), (mac_of(rip), BACK_MAC));
@@ -85,7 +88,7 @@ fn packets_are_forwarded_as_their_method_says() {
             Hooks::Agree,
             |s| {
                 s.tcp_service(Scheduler::Rr, &[tunnel(RS1)]);
-                let there = s.from_client(client_tcp(40000, SYN).fragment(0));
+                let there = s.client_sends(client_tcp(40000, SYN).fragment(0));
                 assert_eq!(there.packet[20..22], [0, 0]);
             },
         );
@@ -94,7 +97,7 @@ fn packets_are_forwarded_as_their_method_says() {
             Hooks::Agree,
             |s| {
                 s.tcp_service(Scheduler::Rr, &[nat(DIP, 8080)]);
-                let there = s.from_client(client_tcp(40000, SYN));
+                let there = s.client_sends(client_tcp(40000, SYN));
                 assert_eq!(there.class, Class::Pass);
                 let expected = Frame::tcp((CLIENT, 40000), (DIP, 8080), SYN);
                 let expected = expected.between(CLIENT_MAC, FRONT_MAC).bytes();
@@ -105,7 +108,7 @@ fn packets_are_forwarded_as_their_method_says() {
             s.tcp_service(Scheduler::Rr, &[tunnel(RS3)]);
             s.tables()
                 .set_tunnel_source(RS3, "0.0.0.0".parse().unwrap());
-            s.from_client(client_tcp(40000, SYN))
+            s.client_sends(client_tcp(40000, SYN))
                 .dropped("no-tunnel-source");
             assert_eq!(s.counts(), (0, 0));
         });
@@ -125,9 +128,9 @@ fn udp_goes_both_ways_and_keeps_a_missing_checksum_missing() {
                 &[nat(RS1, 5353), nat(RS2, 5353)],
             );
             for (port, rip) in [(40000, RS2), (40001, RS1), (40000, RS2)] {
-                let sent = s.from_client(there(port));
+                let sent = s.client_sends(there(port));
                 assert_eq!(sent.sent_as(), (mac_of(rip), (CLIENT, port), (rip, 5353)));
-                let sent = s.from_server(back(rip, port));
+                let sent = s.server_sends(back(rip, port));
                 assert_eq!(sent.sent_as(), (CLIENT_MAC, (VIP, 53), (CLIENT, port)));
             }
             assert_eq!(s.counts(), (0, 2), "UDP never counts as active");
@@ -140,8 +143,8 @@ fn udp_goes_both_ways_and_keeps_a_missing_checksum_missing() {
                 ..frame
             };
             for sent in [
-                s.from_client(bare(there(40000))),
-                s.from_server(bare(back(RS1, 40000))),
+                s.client_sends(bare(there(40000))),
+                s.server_sends(bare(back(RS1, 40000))),
             ] {
                 sent.sent();
                 assert_eq!(sent.packet[40..42], [0, 0]);
@@ -155,7 +158,7 @@ fn udp_goes_both_ways_and_keeps_a_missing_checksum_missing() {
                 // Two bytes of payload that bring the checksum of the translated packet to zero.
                 let plain = Frame::udp((CLIENT, 40000), (RS1, 5353), &[0, 0]).bytes();
                 let payload = [plain[40], plain[41]];
-                let sent = s.from_client(Frame::udp((CLIENT, 40000), (VIP, 53), &payload));
+                let sent = s.client_sends(Frame::udp((CLIENT, 40000), (VIP, 53), &payload));
                 sent.sent();
                 assert_eq!(sent.packet[40..42], [0xff, 0xff]);
             },
@@ -163,9 +166,9 @@ fn udp_goes_both_ways_and_keeps_a_missing_checksum_missing() {
         world.play("UDP by DR and TUN", Hooks::Agree, |s| {
             let servers = [direct(RS1), tunnel(RS2)];
             s.service(Protocol::Udp, 53, Scheduler::Rr, &servers);
-            let wrapped = s.from_client(there(40000));
+            let wrapped = s.client_sends(there(40000));
             assert_eq!(wrapped.sent().ip.unwrap().destination, RS2);
-            let direct = s.from_client(there(40001));
+            let direct = s.client_sends(there(40001));
             assert_eq!(direct.sent_as(), (mac_of(RS1), (CLIENT, 40001), (VIP, 53)));
         });
         world.play(
@@ -174,7 +177,7 @@ fn udp_goes_both_ways_and_keeps_a_missing_checksum_missing() {
             |s| {
                 s.service(Protocol::Udp, 53, Scheduler::Rr, &[nat(RS1, 5353)]);
                 let tcp = Frame::tcp((CLIENT, 40000), (VIP, 53), SYN);
-                s.from_client(tcp).passes_untouched();
+                s.client_sends(tcp).passes_untouched();
             },
         );
     });
@@ -189,7 +192,7 @@ fn ip_options_padding_and_vlan_tags_do_not_get_in_the_way() {
                 s.tcp_service(Scheduler::Rr, &[*method]);
                 for (i, words) in [1, 2, 10].into_iter().enumerate() {
                     let frame = client_tcp(40000 + i as u16, SYN).options(&vec![1; words * 4]);
-                    assert_eq!(s.from_client(frame).sent().destination, mac_of(RS1));
+                    assert_eq!(s.client_sends(frame).sent().destination, mac_of(RS1));
                 }
             });
             world.play(
@@ -213,7 +216,7 @@ fn ip_options_padding_and_vlan_tags_do_not_get_in_the_way() {
             tags,
             |s| {
                 s.tcp_service(Scheduler::Rr, &[nat(RS1, 80)]);
-                let sent = s.from_client(client_tcp(40000, SYN).tagged(0x8100, 7));
+                let sent = s.client_sends(client_tcp(40000, SYN).tagged(0x8100, 7));
                 let tag = (s.hook == Hook::Tc).then_some(7);
                 assert_eq!((sent.sent_as().2, sent.sent().vlan), ((RS1, 80), tag));
             },
@@ -222,7 +225,7 @@ fn ip_options_padding_and_vlan_tags_do_not_get_in_the_way() {
             s.tcp_service(Scheduler::Rr, &[nat(RS1, 80), direct(RS2)]);
             for port in [40000, 40001] {
                 let frame = client_tcp(port, SYN).tagged(0x88a8, 100).tagged(0x8100, 7);
-                let sent = s.from_client(frame);
+                let sent = s.client_sends(frame);
                 sent.sent();
                 let expected: &[u8] = match s.hook {
                     Hook::Xdp => &[0x81, 0, 0, 7, 8, 0, 0x45],
@@ -248,7 +251,7 @@ fn ip_options_padding_and_vlan_tags_do_not_get_in_the_way() {
 #[test]
 fn what_opens_no_connection_passes() {
     World::with(|world| {
-        let passes = |s: &mut Stage<'_>, frame: Frame| s.from_client(frame).passes_untouched();
+        let passes = |s: &mut Stage<'_>, frame: Frame| s.client_sends(frame).passes_untouched();
         world.play("without any service", Hooks::Agree, |s| {
             passes(s, client_tcp(40000, SYN));
             passes(s, Frame::udp((CLIENT, 1), (VIP, 53), b""));
@@ -275,7 +278,7 @@ fn what_opens_no_connection_passes() {
         });
         world.play("SYN with ACK opens, as in IPVS", Hooks::Agree, |s| {
             s.tcp_service(Scheduler::Rr, &[nat(RS1, 80)]);
-            s.from_client(client_tcp(40000, SYN | ACK)).sent();
+            s.client_sends(client_tcp(40000, SYN | ACK)).sent();
             assert_eq!(s.totals().conns, 1);
         });
         world.play("active FTP data", Hooks::Agree, |s| {
@@ -289,10 +292,10 @@ fn what_opens_no_connection_passes() {
         });
         world.play("a source port of zero is a port", Hooks::Agree, |s| {
             s.tcp_service(Scheduler::Rr, &[nat(RS1, 80)]);
-            let sent = s.from_client(client_tcp(0, SYN));
+            let sent = s.client_sends(client_tcp(0, SYN));
             assert_eq!(sent.sent_as().1, (CLIENT, 0));
             assert_eq!(
-                s.from_server(server_tcp(RS1, 0, SYN | ACK)).sent_as().2,
+                s.server_sends(server_tcp(RS1, 0, SYN | ACK)).sent_as().2,
                 (CLIENT, 0)
             );
         });

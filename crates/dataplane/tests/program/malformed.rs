@@ -23,7 +23,7 @@ fn send(s: &mut Stage<'_>, frame: Frame, change: impl FnOnce(&mut Vec<u8>)) -> S
 fn services(s: &mut Stage<'_>) {
     s.tcp_service(Scheduler::Rr, &[nat(RS1, 80)]);
     s.service(Protocol::Udp, 53, Scheduler::Rr, &[nat(RS1, 53)]);
-    s.from_client(client_tcp(40000, SYN)).sent();
+    s.client_sends(client_tcp(40000, SYN)).sent();
 }
 
 /// A new TCP packet, an established one, and a UDP packet, all to the VIP.
@@ -178,9 +178,9 @@ fn fragments_to_a_vip_are_a_named_drop() {
             for (vip, other) in to_vip().into_iter().zip(to_others()) {
                 // First, middle, last; and what looks like one with DF.
                 for fragment in [0x2000, 0x2010, 0x0010, 0x4010] {
-                    s.from_client(vip.clone().fragment(fragment))
+                    s.client_sends(vip.clone().fragment(fragment))
                         .dropped("fragment");
-                    s.from_client(other.clone().fragment(fragment))
+                    s.client_sends(other.clone().fragment(fragment))
                         .passes_untouched();
                 }
             }
@@ -188,7 +188,7 @@ fn fragments_to_a_vip_are_a_named_drop() {
         });
         world.play("the reserved flag makes no fragment", Hooks::Agree, |s| {
             services(s);
-            s.from_client(client_tcp(40001, SYN).fragment(0x8000))
+            s.client_sends(client_tcp(40001, SYN).fragment(0x8000))
                 .sent();
         });
         world.play(
@@ -197,7 +197,7 @@ fn fragments_to_a_vip_are_a_named_drop() {
             |s| {
                 services(s);
                 s.tables().flush();
-                s.from_client(client_tcp(40001, SYN).fragment(0x2000))
+                s.client_sends(client_tcp(40001, SYN).fragment(0x2000))
                     .passes_untouched();
             },
         );

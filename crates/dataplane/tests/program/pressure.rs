@@ -18,7 +18,7 @@ fn evictions(s: &mut Stage<'_>, f: impl FnOnce(&mut Stage<'_>)) -> u64 {
 fn establish(s: &mut Stage<'_>, ports: std::ops::Range<u16>) {
     for port in ports {
         s.syn(port);
-        s.from_client(client_tcp(port, ACK)).sent();
+        s.client_sends(client_tcp(port, ACK)).sent();
     }
 }
 
@@ -30,21 +30,21 @@ fn a_full_table_gives_up_half_open_and_closing_connections_only() {
             establish(s, 1000..1000 + SLOTS);
             let evicted = evictions(s, |s| {
                 for port in 2000..2010 {
-                    s.from_client(client_tcp(port, SYN)).dropped("table-full");
+                    s.client_sends(client_tcp(port, SYN)).dropped("table-full");
                 }
             });
             assert_eq!((evicted, s.counts()), (0, (16, 0)));
             for port in 1000..1000 + SLOTS {
-                s.from_client(client_tcp(port, ACK)).sent();
+                s.client_sends(client_tcp(port, ACK)).sent();
             }
         });
         world.play("full of UDP", Hooks::Agree, |s| {
             s.service(Protocol::Udp, 53, Scheduler::Rr, &[direct(RS1)]);
             let from = |port| Frame::udp((CLIENT, port), (VIP, 53), b"");
             for port in 1000..1000 + SLOTS {
-                s.from_client(from(port)).sent();
+                s.client_sends(from(port)).sent();
             }
-            s.from_client(from(2000)).dropped("table-full");
+            s.client_sends(from(2000)).dropped("table-full");
         });
         world.play(
             "half-open before closing, oldest first",
@@ -52,7 +52,7 @@ fn a_full_table_gives_up_half_open_and_closing_connections_only() {
             |s| {
                 s.tcp_service(Scheduler::Rr, &[direct(RS1)]);
                 establish(s, 1000..1014);
-                s.from_client(client_tcp(1003, FIN | ACK)).sent();
+                s.client_sends(client_tcp(1003, FIN | ACK)).sent();
                 s.syn(1014);
                 s.age(1);
                 s.syn(1015);
@@ -60,13 +60,13 @@ fn a_full_table_gives_up_half_open_and_closing_connections_only() {
                     s.syn(2000);
                 });
                 assert_eq!((evicted, s.counts()), (1, (15, 1)));
-                s.from_client(client_tcp(1014, ACK)).passes_untouched();
+                s.client_sends(client_tcp(1014, ACK)).passes_untouched();
                 establish(s, 1015..1016);
                 establish(s, 2000..2001);
                 // No half-open connection is left: the closing one goes.
                 assert_eq!(evictions(s, |s| establish(s, 2001..2002)), 1);
-                s.from_client(client_tcp(1003, ACK)).passes_untouched();
-                s.from_client(client_tcp(2002, SYN)).dropped("table-full");
+                s.client_sends(client_tcp(1003, ACK)).passes_untouched();
+                s.client_sends(client_tcp(2002, SYN)).dropped("table-full");
                 assert_eq!(s.counts(), (16, 0));
             },
         );
@@ -76,7 +76,7 @@ fn a_full_table_gives_up_half_open_and_closing_connections_only() {
             s.age(901);
             assert_eq!(evictions(s, |s| establish(s, 2000..2000 + SLOTS)), 0);
             assert_eq!(s.counts(), (16, 0));
-            s.from_client(client_tcp(1000, ACK)).passes_untouched();
+            s.client_sends(client_tcp(1000, ACK)).passes_untouched();
         });
         world.play("a flood of SYNs by NAT", Hooks::Agree, |s| {
             s.tcp_service(Scheduler::Rr, &[nat(RS1, 80), nat(RS2, 80)]);
@@ -90,7 +90,7 @@ fn a_full_table_gives_up_half_open_and_closing_connections_only() {
             });
             assert_eq!((evicted, s.counts()), (96, (8, 0)));
             for port in 1000..1004 {
-                s.from_client(client_tcp(port, ACK)).sent();
+                s.client_sends(client_tcp(port, ACK)).sent();
             }
             s.age(901);
             s.tables().sweep();
@@ -103,7 +103,7 @@ fn a_full_table_gives_up_half_open_and_closing_connections_only() {
                 s.tcp_service(Scheduler::Rr, &[nat(RS1, 80)]);
                 establish(s, 1000..1008);
                 for port in 2000..2010 {
-                    let seen = s.from_client(client_tcp(port, SYN));
+                    let seen = s.client_sends(client_tcp(port, SYN));
                     assert_eq!(seen.class, Class::Drop);
                 }
                 assert_eq!((s.counts(), s.states().len()), ((8, 0), 8));
@@ -114,10 +114,10 @@ fn a_full_table_gives_up_half_open_and_closing_connections_only() {
             let other = s.service(Protocol::Tcp, 81, Scheduler::Rr, &[direct(RS2)]);
             establish(s, 1000..1007);
             let side = |flags| Frame::tcp((CLIENT, 3000), (VIP, 81), flags);
-            s.from_client(side(SYN)).sent();
-            s.from_client(side(ACK)).sent();
+            s.client_sends(side(SYN)).sent();
+            s.client_sends(side(ACK)).sent();
             for _ in 0..3 {
-                s.from_client(client_tcp(2000, SYN)).dropped("table-full");
+                s.client_sends(client_tcp(2000, SYN)).dropped("table-full");
             }
             s.tables().delete_service(&other).unwrap();
             assert_eq!((s.counts(), s.states().len()), ((7, 0), 8));

@@ -84,8 +84,8 @@ fn schedulers_choose_as_the_kernel_does() {
             s.tcp_service(Scheduler::Wlc, &servers);
             assert_eq!(served(s, [40000, 40001, 40002]), [2, 1, 2]);
             for port in [40000, 40002] {
-                s.from_client(client_tcp(port, ACK)).sent();
-                s.from_client(client_tcp(port, RST)).sent();
+                s.client_sends(client_tcp(port, ACK)).sent();
+                s.client_sends(client_tcp(port, RST)).sent();
             }
             assert_eq!(
                 served(s, [40003]),
@@ -122,7 +122,7 @@ fn schedulers_choose_as_the_kernel_does() {
                 s.tables().edit_server(&key, &with(RS1, 1)).unwrap();
                 assert_eq!(served(s, [40003, 40004]), [1, 2]);
                 assert_eq!(Weight::new(1), Some(Weight::DEFAULT));
-                s.from_client(client_tcp(40000, SYN)).sent();
+                s.client_sends(client_tcp(40000, SYN)).sent();
             },
         );
     });

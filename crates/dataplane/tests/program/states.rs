@@ -92,8 +92,8 @@ const ONE_WAY_WALKS: &[(&str, &[Step])] = &[
 fn walk(s: &mut Stage<'_>, steps: &[Step]) {
     for (i, &(side, flags, state, active)) in steps.iter().enumerate() {
         let seen = match side {
-            Side::Front => s.from_client(client_tcp(40000, flags)),
-            Side::Back => s.from_server(server_tcp(RS1, 40000, flags)),
+            Side::Front => s.client_sends(client_tcp(40000, flags)),
+            Side::Back => s.server_sends(server_tcp(RS1, 40000, flags)),
         };
         seen.sent();
         assert_eq!(s.states(), [state], "after step {i}");
@@ -137,19 +137,19 @@ fn a_syn_on_the_ports_of_a_closed_connection_is_scheduled_anew() {
             world.play(&format!("a SYN in {state}"), Hooks::Agree, |s| {
                 s.tcp_service(Scheduler::Rr, &[nat(RS1, 80), nat(RS2, 80)]);
                 assert_eq!(s.syn(40000), RS2);
-                s.from_server(server_tcp(RS2, 40000, SYN | ACK)).sent();
-                s.from_client(client_tcp(40000, ACK)).sent();
+                s.server_sends(server_tcp(RS2, 40000, SYN | ACK)).sent();
+                s.client_sends(client_tcp(40000, ACK)).sent();
                 for &(side, flags) in *steps {
                     match side {
-                        Side::Front => s.from_client(client_tcp(40000, flags)).sent(),
-                        Side::Back => s.from_server(server_tcp(RS2, 40000, flags)).sent(),
+                        Side::Front => s.client_sends(client_tcp(40000, flags)).sent(),
+                        Side::Back => s.server_sends(server_tcp(RS2, 40000, flags)).sent(),
                     };
                 }
                 assert_eq!(s.counts(), (0, 1));
                 assert_eq!(s.syn(40000), RS1, "the next server in turn");
                 assert_eq!((s.counts(), s.states()), ((1, 0), vec![SynRecv]));
-                s.from_server(server_tcp(RS1, 40000, SYN | ACK)).sent();
-                s.from_server(server_tcp(RS2, 40000, ACK))
+                s.server_sends(server_tcp(RS1, 40000, SYN | ACK)).sent();
+                s.server_sends(server_tcp(RS2, 40000, ACK))
                     .passes_untouched();
             });
         }
@@ -159,7 +159,7 @@ fn a_syn_on_the_ports_of_a_closed_connection_is_scheduled_anew() {
             |s| {
                 s.tcp_service(Scheduler::Rr, &[direct(RS1), direct(RS2)]);
                 for flags in [SYN, ACK, SYN, FIN | ACK, SYN] {
-                    let to = s.from_client(client_tcp(40000, flags)).sent().destination;
+                    let to = s.client_sends(client_tcp(40000, flags)).sent().destination;
                     assert_eq!(to, crate::world::mac_of(RS2));
                 }
                 assert_eq!(s.totals().conns, 1);
@@ -174,15 +174,15 @@ fn connections_lapse_when_their_time_is_over_and_no_sooner() {
         world.play("traffic keeps a connection", Hooks::Agree, |s| {
             s.tcp_service(Scheduler::Rr, &[nat(RS1, 80)]);
             s.syn(40000);
-            s.from_client(client_tcp(40000, ACK)).sent();
+            s.client_sends(client_tcp(40000, ACK)).sent();
             for _ in 0..3 {
                 s.age(890);
-                s.from_client(client_tcp(40000, ACK)).sent();
+                s.client_sends(client_tcp(40000, ACK)).sent();
             }
             assert_eq!(s.tables().sweep().live, 1);
             s.age(902);
-            s.from_client(client_tcp(40000, ACK)).passes_untouched();
-            s.from_server(server_tcp(RS1, 40000, ACK))
+            s.client_sends(client_tcp(40000, ACK)).passes_untouched();
+            s.server_sends(server_tcp(RS1, 40000, ACK))
                 .passes_untouched();
             assert_eq!(
                 (s.states(), s.counts()),
@@ -195,13 +195,13 @@ fn connections_lapse_when_their_time_is_over_and_no_sooner() {
         world.play("a long download keeps both directions", Hooks::Agree, |s| {
             s.tcp_service(Scheduler::Rr, &[nat(RS1, 80)]);
             s.syn(40000);
-            s.from_client(client_tcp(40000, ACK)).sent();
+            s.client_sends(client_tcp(40000, ACK)).sent();
             for _ in 0..5 {
                 s.age(600);
-                s.from_server(server_tcp(RS1, 40000, ACK)).sent();
+                s.server_sends(server_tcp(RS1, 40000, ACK)).sent();
                 assert_eq!(s.tables().sweep().live, 1);
             }
-            s.from_client(client_tcp(40000, ACK)).sent();
+            s.client_sends(client_tcp(40000, ACK)).sent();
         });
         world.play(
             "a half-open connection lapses after its 60 seconds",
@@ -230,12 +230,12 @@ fn connections_lapse_when_their_time_is_over_and_no_sooner() {
             s.service(Protocol::Udp, 53, Scheduler::Rr, &[direct(RS1)]);
             let datagram = || Frame::udp((CLIENT, 40000), (VIP, 53), b"");
             s.syn(40000);
-            s.from_client(client_tcp(40000, ACK)).sent();
-            s.from_client(datagram()).sent();
+            s.client_sends(client_tcp(40000, ACK)).sent();
+            s.client_sends(datagram()).sent();
             s.age(8);
             assert_eq!(s.states(), [Established], "UDP is over");
             s.age(10);
-            s.from_client(client_tcp(40000, FIN | ACK)).sent();
+            s.client_sends(client_tcp(40000, FIN | ACK)).sent();
             assert_eq!(s.states(), [FinWait]);
             s.age(6);
             assert_eq!(s.states(), []);
@@ -248,16 +248,16 @@ fn connections_lapse_when_their_time_is_over_and_no_sooner() {
             |s| {
                 s.tcp_service(Scheduler::Rr, &[direct(RS1)]);
                 s.syn(40000);
-                s.from_client(client_tcp(40000, ACK)).sent();
+                s.client_sends(client_tcp(40000, ACK)).sent();
                 s.tables().set_timeouts(Timeouts {
                     tcp: 10,
                     tcp_fin: 0,
                     udp: 0,
                 });
                 s.age(800);
-                s.from_client(client_tcp(40000, ACK)).sent();
+                s.client_sends(client_tcp(40000, ACK)).sent();
                 s.age(11);
-                s.from_client(client_tcp(40000, ACK)).passes_untouched();
+                s.client_sends(client_tcp(40000, ACK)).passes_untouched();
             },
         );
     });

@@ -45,9 +45,9 @@ pub struct UserSpace {
 }
 
 impl UserSpace {
-    /// With `sets` sets of connections. The clock stands shortly before its wrap.
-    pub fn new(sets: u32) -> Self {
-        let maps = Maps::in_memory(sets, Box::new(|| u32::MAX - 500));
+    /// With `sets` sets of connections, at the jiffies that `clock` tells.
+    pub fn new(sets: u32, clock: impl Fn() -> u32 + Send + 'static) -> Self {
+        let maps = Maps::in_memory(sets, Box::new(clock));
         Self {
             tables: Tables::new(maps),
             routes: Vec::new(),

@@ -50,6 +50,9 @@ pub fn mac_of(server: Ipv4Addr) -> Mac {
     [2, 0, 0, 0, 9, server.octets()[3]]
 }
 
+/// Jiffies in user space: timers run beyond the wrap.
+const NEAR_THE_WRAP: u32 = u32::MAX - 500;
+
 const SERVERS: [Ipv4Addr; 4] = [RS1, RS2, RS3, RS4];
 
 /// Where a frame comes in.
@@ -196,7 +199,7 @@ impl World {
         );
         director.run(|| {
             with_plane(slots, |mut plane| {
-                let mut user = UserSpace::new(slots / WAYS);
+                let mut user = UserSpace::new(slots / WAYS, || NEAR_THE_WRAP);
                 for interface in interfaces(front, back) {
                     if !interface.loopback {
                         plane.attach(&interface, HookChoice::Xdp).unwrap();
@@ -398,13 +401,13 @@ impl Stage<'_> {
     }
 
     /// From the client, as its stack would send it.
-    pub fn from_client(&mut self, frame: Frame) -> Seen {
+    pub fn client_sends(&mut self, frame: Frame) -> Seen {
         let frame = frame.between(CLIENT_MAC, FRONT_MAC).bytes();
         self.send(Side::Front, &frame)
     }
 
     /// From a real server towards the client.
-    pub fn from_server(&mut self, frame: Frame) -> Seen {
+    pub fn server_sends(&mut self, frame: Frame) -> Seen {
         let from = mac_of(frame.source.0);
         let frame = frame.between(from, BACK_MAC).bytes();
         self.send(Side::Back, &frame)
@@ -413,7 +416,7 @@ impl Stage<'_> {
     /// A SYN from a port of the client; the server's address it went to.
     #[track_caller]
     pub fn syn(&mut self, port: u16) -> Ipv4Addr {
-        let seen = self.from_client(client_tcp(port, crate::frame::SYN));
+        let seen = self.client_sends(client_tcp(port, crate::frame::SYN));
         let to = seen.sent().destination;
         *SERVERS
             .iter()

@@ -1,0 +1,20 @@
+//! Keeping the compiler from knowing better than the verifier.
+
+/// `value & MASK`, by an instruction that stays.
+///
+/// The compiler drops a mask it can prove needless; the kernel's verifier, older ones above all, may
+/// not find the proof, and refuses the access that follows.
+#[inline(always)]
+pub fn masked<const MASK: u32>(value: usize) -> usize {
+    #[cfg(target_arch = "bpf")]
+    {
+        let mut value = value;
+        // SAFETY: one arithmetic instruction on a register that is read and written.
+        unsafe { core::arch::asm!("{0} &= {1}", inout(reg) value, const MASK) };
+        value
+    }
+    #[cfg(not(target_arch = "bpf"))]
+    {
+        value & MASK as usize
+    }
+}
