@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use crate::http::get_with;
+use crate::http::{Reply, get_with};
 use crate::{Error, Netns, wait_until};
 
 /// Clients that fetch the page again and again, each time over a new connection.
@@ -41,22 +41,41 @@ impl Outcome {
     }
 }
 
+impl Shared {
+    fn record(&self, outcome: Result<Reply, Error>) {
+        match outcome {
+            Ok(reply) => {
+                *self.pages.lock().unwrap().entry(reply.body).or_default() += 1;
+                self.answered.fetch_add(1, Ordering::Relaxed);
+            }
+            Err(error) => self.failures.lock().unwrap().push(error.to_string()),
+        }
+    }
+}
+
 impl Load {
-    /// Starts `clients` threads in `netns`. A request that takes longer than `patience` has
+    /// Starts `clients` threads in `netns`, as fast as they can. A request that takes longer than `patience` has
     /// failed: a connection that is retried by TCP (1 s) must not pass for one that worked.
     pub fn start(netns: &Netns, server: SocketAddrV4, clients: usize, patience: Duration) -> Self {
+        Self::start_paced(netns, server, clients, patience, Duration::ZERO)
+    }
+
+    /// The same, each client resting between its requests: the load is there to notice failures,
+    /// and leaves the machine to others.
+    pub fn start_paced(
+        netns: &Netns,
+        server: SocketAddrV4,
+        clients: usize,
+        patience: Duration,
+        rest: Duration,
+    ) -> Self {
         let shared = Arc::new(Shared::default());
         let start_one = |_| {
             let shared = Arc::clone(&shared);
             netns.spawn(move || {
                 while !shared.stop.load(Ordering::Relaxed) {
-                    match get_with(server, "/", patience) {
-                        Ok(reply) => {
-                            *shared.pages.lock().unwrap().entry(reply.body).or_default() += 1;
-                            shared.answered.fetch_add(1, Ordering::Relaxed);
-                        }
-                        Err(error) => shared.failures.lock().unwrap().push(error.to_string()),
-                    }
+                    shared.record(get_with(server, "/", patience));
+                    std::thread::sleep(rest);
                 }
             })
         };

@@ -40,7 +40,8 @@ fn survives_kill_9(method: Method, hook: Hook) {
     let director = stage.director();
     let connections = || Stage::column(&stage.ipvsadm("-Ln --stats --exact"), &service, 2);
 
-    let load = Load::start(&stage.net.client, stage.service(), 4, PATIENCE);
+    let (client, rest) = (&stage.net.client, Duration::from_millis(2));
+    let load = Load::start_paced(client, stage.service(), 4, PATIENCE, rest);
     load.wait_for(300, MINUTE).unwrap();
     let rules = stage.ipvsadm("-Sn");
     for _ in 0..2 {
