@@ -64,8 +64,15 @@ fn survives_kill_9(method: Method, hook: Hook) {
     assert_eq!(outcome.failures, Vec::<String>::new());
     assert_eq!(outcome.pages.len(), 2, "{:?}", outcome.pages);
     let (connections, answered) = (connections(), outcome.answered());
+    // Where replies bypass the director, thousands of connections stay in FIN_WAIT for minutes
+    // and client ports come round again: those requests make no new connection.
+    let least = if method == Method::Nat {
+        answered - answered / 20
+    } else {
+        answered / 4
+    };
     assert!(
-        connections <= answered && connections >= answered - answered / 20,
+        (least..=answered).contains(&connections),
         "{connections} connections, {answered} answers"
     );
 }
