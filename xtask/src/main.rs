@@ -3,6 +3,7 @@
 //! Each command first installs what it needs and this machine lacks, and says so. Nothing here is
 //! part of the product: the workspace builds and installs with plain cargo once `setup` has run.
 
+mod bench;
 mod cargo;
 mod deb;
 mod demo;
@@ -29,6 +30,7 @@ enum Command {
     Setup(setup::Args),
     Demo(demo::Args),
     Test(test::Args),
+    Bench(bench::Args),
     Kernels(kernels::Args),
     Vm(vm::command::Args),
 }
@@ -38,6 +40,7 @@ fn main() -> ExitCode {
         Command::Setup(args) => setup::main(&args),
         Command::Demo(args) => demo::main(&args),
         Command::Test(args) => test::main(&args),
+        Command::Bench(args) => bench::main(&args),
         Command::Kernels(args) => kernels::main(&args),
         Command::Vm(args) => vm::command::main(&args),
     };
