@@ -35,7 +35,7 @@ pub trait Context {
     /// True when the frame was sent to this host.
     fn is_for_us(&self) -> bool;
     /// [`pointsman_core::next_hop::refresh`] in a stack frame of its own.
-    fn refresh(ctx: *mut c_void, index: u32, epoch: u32, found: &mut Refreshed);
+    fn refresh(ctx: *mut c_void, index: u32, tag: u64, epoch: u32, found: &mut Refreshed);
 }
 
 /// The host that an eBPF program is to the core.
@@ -138,8 +138,8 @@ impl<C> Tables for Kernel<'_, C> {
     }
 
     #[inline(always)]
-    fn change_apart(&self, index: u32, tcp_flags: u8) -> u8 {
-        pm_change(index, tcp_flags.into()) as u8
+    fn change_apart(&self, index: u32, tag: u64, tcp_flags: u8) -> u8 {
+        pm_change(index, tag, tcp_flags.into()) as u8
     }
 }
 
@@ -162,14 +162,14 @@ impl<C: Context> Host for Kernel<'_, C> {
     }
 
     #[inline(always)]
-    fn refresh_apart(&self, index: u32, epoch: u32) -> Refreshed {
+    fn refresh_apart(&self, index: u32, tag: u64, epoch: u32) -> Refreshed {
         let mut found = Refreshed {
             code: 0,
             ifindex: 0,
             next: Be32::new(0),
             hop: NextHop::NONE,
         };
-        C::refresh(self.0.raw(), index, epoch, &mut found);
+        C::refresh(self.0.raw(), index, tag, epoch, &mut found);
         found
     }
 }
@@ -228,8 +228,8 @@ extern "C" fn pm_kill(index: u32, tag: u64) -> u32 {
 /// [`track::change`].
 #[inline(never)]
 #[unsafe(no_mangle)]
-extern "C" fn pm_change(index: u32, tcp_flags: u32) -> u32 {
-    track::change(&BARE, index, tcp_flags as u8).into()
+extern "C" fn pm_change(index: u32, tag: u64, tcp_flags: u32) -> u32 {
+    track::change(&BARE, index, tag, tcp_flags as u8).into()
 }
 
 #[inline(always)]

@@ -28,7 +28,7 @@ use crate::tables::{Context, Kernel};
 
 /// "On with it": the next program, then the stack. The same number for tcx and clsact.
 const NEXT: i32 = -1;
-const SHOT: i32 = TC_ACT_SHOT as i32;
+const SHOT: i32 = TC_ACT_SHOT;
 const AF_INET: u32 = 2;
 const PACKET_HOST: u32 = 0;
 
@@ -169,15 +169,15 @@ impl Context for TcContext {
     }
 
     #[inline(always)]
-    fn refresh(ctx: *mut c_void, index: u32, epoch: u32, found: &mut Refreshed) {
-        refresh(ctx, index, epoch, found);
+    fn refresh(ctx: *mut c_void, index: u32, tag: u64, epoch: u32, found: &mut Refreshed) {
+        refresh(ctx, index, tag, epoch, found);
     }
 }
 
 #[inline(never)]
-extern "C" fn refresh(ctx: *mut c_void, index: u32, epoch: u32, found: &mut Refreshed) {
+extern "C" fn refresh(ctx: *mut c_void, index: u32, tag: u64, epoch: u32, found: &mut Refreshed) {
     let ctx = TcContext::new(ctx.cast());
-    *found = next_hop::refresh(&Kernel(&ctx), index, epoch);
+    *found = next_hop::refresh(&Kernel(&ctx), index, tag, epoch);
 }
 
 #[inline(never)]
@@ -223,7 +223,7 @@ pub fn ingress(ctx: &TcContext) -> i32 {
         Verdict::Drop(_) => SHOT,
         Verdict::Open => {
             // SAFETY: called from the entry function; returns only when the slot is empty.
-            let _ = unsafe { TC_PROGRAMS.tail_call(ctx, OPEN) };
+            unsafe { TC_PROGRAMS.tail_call(ctx, OPEN) };
             SHOT
         }
     }
@@ -235,14 +235,14 @@ pub fn open(ctx: &TcContext) -> i32 {
     match director::open(&Kernel(ctx), &Skb(ctx)) {
         Opened::Connected => {
             // SAFETY: called from the entry function; returns only when the slot is empty.
-            let _ = unsafe { TC_PROGRAMS.tail_call(ctx, DIRECTOR) };
+            unsafe { TC_PROGRAMS.tail_call(ctx, DIRECTOR) };
             SHOT
         }
         Opened::Pass => NEXT,
         Opened::Drop(_) => SHOT,
         Opened::NoDestination => {
             // SAFETY: called from the entry function; returns only when the slot is empty.
-            let _ = unsafe { TC_PROGRAMS.tail_call(ctx, UNREACHABLE) };
+            unsafe { TC_PROGRAMS.tail_call(ctx, UNREACHABLE) };
             SHOT
         }
     }

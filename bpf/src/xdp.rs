@@ -140,7 +140,7 @@ impl Context for XdpContext {
     #[inline(always)]
     fn is_for_us(&self) -> bool {
         // SAFETY: values are only ever inserted and removed, never changed.
-        let Some(&index) = (unsafe { EGRESS_IDS.get(&self.ingress()) }) else {
+        let Some(&index) = (unsafe { EGRESS_IDS.get(self.ingress()) }) else {
             return true;
         };
         let (Some(egress), Some(to)) = (EGRESS.get_ptr(index), Frame(self).read::<[u16; 3]>(0))
@@ -152,15 +152,15 @@ impl Context for XdpContext {
     }
 
     #[inline(always)]
-    fn refresh(ctx: *mut c_void, index: u32, epoch: u32, found: &mut Refreshed) {
-        refresh(ctx, index, epoch, found);
+    fn refresh(ctx: *mut c_void, index: u32, tag: u64, epoch: u32, found: &mut Refreshed) {
+        refresh(ctx, index, tag, epoch, found);
     }
 }
 
 #[inline(never)]
-extern "C" fn refresh(ctx: *mut c_void, index: u32, epoch: u32, found: &mut Refreshed) {
+extern "C" fn refresh(ctx: *mut c_void, index: u32, tag: u64, epoch: u32, found: &mut Refreshed) {
     let ctx = XdpContext::new(ctx.cast());
-    *found = next_hop::refresh(&Kernel(&ctx), index, epoch);
+    *found = next_hop::refresh(&Kernel(&ctx), index, tag, epoch);
 }
 
 #[inline(never)]
@@ -186,7 +186,7 @@ pub fn director(ctx: &XdpContext) -> u32 {
         Verdict::Drop(_) => xdp_action::XDP_DROP,
         Verdict::Open => {
             // SAFETY: called from the entry function; returns only when the slot is empty.
-            let _ = unsafe { XDP_PROGRAMS.tail_call(ctx, OPEN) };
+            unsafe { XDP_PROGRAMS.tail_call(ctx, OPEN) };
             xdp_action::XDP_ABORTED
         }
         // Only TC can do these; the core hands them up instead.
@@ -200,14 +200,14 @@ pub fn open(ctx: &XdpContext) -> u32 {
     match director::open(&Kernel(ctx), &Frame(ctx)) {
         Opened::Connected => {
             // SAFETY: called from the entry function; returns only when the slot is empty.
-            let _ = unsafe { XDP_PROGRAMS.tail_call(ctx, DIRECTOR) };
+            unsafe { XDP_PROGRAMS.tail_call(ctx, DIRECTOR) };
             xdp_action::XDP_ABORTED
         }
         Opened::Pass => xdp_action::XDP_PASS,
         Opened::Drop(_) => xdp_action::XDP_DROP,
         Opened::NoDestination => {
             // SAFETY: called from the entry function; returns only when the slot is empty.
-            let _ = unsafe { XDP_PROGRAMS.tail_call(ctx, UNREACHABLE) };
+            unsafe { XDP_PROGRAMS.tail_call(ctx, UNREACHABLE) };
             xdp_action::XDP_DROP
         }
     }

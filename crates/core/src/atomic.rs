@@ -25,6 +25,10 @@ mod imp {
         unsafe { intrinsics::atomic_xchg::<u64, { SeqCst }>(at, new) }
     }
     #[inline(always)]
+    pub unsafe fn swap32(at: *mut u32, new: u32) -> u32 {
+        unsafe { intrinsics::atomic_xchg::<u32, { SeqCst }>(at, new) }
+    }
+    #[inline(always)]
     pub unsafe fn add64(at: *mut u64, value: u64) -> u64 {
         unsafe { intrinsics::atomic_xadd::<u64, u64, { SeqCst }>(at, value) }
     }
@@ -56,6 +60,11 @@ mod imp {
     pub unsafe fn swap64(at: *mut u64, new: u64) -> u64 {
         // SAFETY: the caller vouches for the pointer.
         unsafe { AtomicU64::from_ptr(at) }.swap(new, SeqCst)
+    }
+    #[inline(always)]
+    pub unsafe fn swap32(at: *mut u32, new: u32) -> u32 {
+        // SAFETY: the caller vouches for the pointer.
+        unsafe { AtomicU32::from_ptr(at) }.swap(new, SeqCst)
     }
     #[inline(always)]
     pub unsafe fn add64(at: *mut u64, value: u64) -> u64 {
@@ -90,6 +99,8 @@ public! {
     cas32(at: *mut u32, old: u32, new: u32) -> u32;
     /// Exchange; returns what was there. A full barrier: what was written before is visible first.
     swap64(at: *mut u64, new: u64) -> u64;
+    /// Exchange; returns what was there.
+    swap32(at: *mut u32, new: u32) -> u32;
     /// Wrapping addition; returns what was there.
     add64(at: *mut u64, value: u64) -> u64;
     /// Wrapping addition; returns what was there.

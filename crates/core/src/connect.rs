@@ -4,7 +4,7 @@ use crate::addr::{Be16, Be32};
 use crate::atomic;
 use crate::conn::{
     self, FLAG_INACTIVE, FLAG_NO_OUTPUT, FLAG_REPLY, Found, Hash, KIND_REWRITE, KIND_TO_LOOPBACK,
-    KIND_TO_STACK, Key, NO_PARTNER, NO_SLOT, Slot, Word,
+    KIND_TO_STACK, Key, NO_PARTNER, NO_SLOT, Slot, Tag, Word,
 };
 use crate::drop::Drop;
 use crate::forward;
@@ -163,36 +163,42 @@ fn make<H: Host>(host: &H, key: &Key, tcp_flags: u8, index: u32, hash: Hash, now
     let ports = u32::from(key.sport().raw()) | u32::from(rport.raw()) << 16;
     fill(request.slot, key, word, (source, destination, ports));
     let hop = next_hop::for_connection(hop, word);
+    let mine;
     // SAFETY: the slot is ours until it is published; records live as long as the maps.
     unsafe {
         let slot = request.slot;
         live(slot, index, partner, expires, now);
         atomic::store(&raw mut (*slot).way, hop.way);
         atomic::store(&raw mut (*slot).mtu, hop.mtu);
-        atomic::store(&raw mut (*slot).epoch, epoch);
+        atomic::store(&raw mut (*slot).epoch, Tag::stamp(request.tag, epoch));
         count_in(server, word);
         if partner != NO_PARTNER && local {
             atomic::store(&raw mut (*runtime).local_replies, 1);
         }
-        conn::publish(host, request.index, slot, hash);
+        let tag = conn::publish(host, request.index, slot, hash);
+        mine = Found { tag, ..request };
         if let Some(stats) = host.stats(index) {
             (*stats).conns = (*stats).conns.wrapping_add(1);
         }
     }
-    settle_race(host, key, hash, now, request.index)
+    settle_race(host, key, hash, now, &mine)
 }
 
-/// Two CPUs may have opened the same flow at once: the first in search order stays.
+/// Two CPUs may have opened the same flow at once: the first in search order stays. And the reply's
+/// slot may have been taken before the request's could be found.
 #[inline(always)]
-fn settle_race<T: Tables>(tables: &T, key: &Key, hash: Hash, now: u32, mine: u32) -> Outcome {
+fn settle_race<T: Tables>(tables: &T, key: &Key, hash: Hash, now: u32, mine: &Found) -> Outcome {
     let first = tables.search_apart(hash, key, now);
-    if first == NO_SLOT {
-        return Outcome::refuse(Drop::SlotReused);
+    if first == mine.index {
+        // SAFETY: found slots lie in the table.
+        let alone = unsafe { atomic::load(&raw const (*mine.slot).partner) } == NO_PARTNER;
+        if alone || conn::partner(tables, mine.slot, mine.index).is_some() {
+            return Outcome::CONNECTED;
+        }
     }
-    if first != mine
-        && let Some(mine) = conn::slot(tables, mine)
-    {
-        tables.kill_apart(mine.index, mine.tag);
+    tables.kill_apart(mine.index, mine.tag);
+    if first == NO_SLOT || first == mine.index {
+        return Outcome::refuse(Drop::SlotReused);
     }
     Outcome::CONNECTED
 }
@@ -255,7 +261,7 @@ pub fn make_reply<T: Tables>(tables: &T, request: &Key, reply: &Reply) -> u32 {
         .hash(unsafe { atomic::load(&raw const (*runtime).seed) });
     let other = tables.search_apart(hash, &reply.key, reply.now);
     if other != NO_SLOT
-        && let Some(other) = conn::slot(tables, other)
+        && let Some(other) = conn::check(tables, other, hash, &reply.key, reply.now)
         && !gives_way(tables, &other)
     {
         return REPLY_REFUSED | Drop::TupleBusy as u32;
@@ -267,7 +273,7 @@ pub fn make_reply<T: Tables>(tables: &T, request: &Key, reply: &Reply) -> u32 {
     let Some(found) = conn::slot(tables, claimed) else {
         return REPLY_REFUSED | Drop::Internal as u32;
     };
-    let ports = request.ports >> 16 | request.ports << 16;
+    let ports = request.ports.rotate_left(16);
     fill(
         found.slot,
         &reply.key,
@@ -283,7 +289,8 @@ pub fn make_reply<T: Tables>(tables: &T, request: &Key, reply: &Reply) -> u32 {
             reply.expires,
             reply.now,
         );
-        atomic::store(&raw mut (*found.slot).epoch, 0);
+        atomic::store(&raw mut (*found.slot).way, NextHop::NONE.way);
+        atomic::store(&raw mut (*found.slot).epoch, Tag::stamp(found.tag, 0));
     }
     conn::publish(tables, claimed, found.slot, hash);
     claimed
@@ -303,6 +310,7 @@ fn gives_way<T: Tables>(tables: &T, other: &Found) -> bool {
 fn fill(slot: *mut Slot, key: &Key, word: Word, to: (Be32, Be32, u32)) {
     // SAFETY: the caller claimed the slot.
     unsafe {
+        let word = word.of_use(atomic::load(&raw const (*slot).tag));
         atomic::store(&raw mut (*slot).addresses, key.addresses);
         atomic::store(&raw mut (*slot).ports, key.ports);
         atomic::store(&raw mut (*slot).word, word.0);

@@ -7,7 +7,7 @@
 use crate::addr::Be16;
 use crate::atomic;
 use crate::conn::{
-    self, Found, KIND_METHOD, KIND_REWRITE, KIND_TO_LOOPBACK, KIND_TO_STACK, Slot, Word,
+    self, Found, KIND_METHOD, KIND_REWRITE, KIND_TO_LOOPBACK, KIND_TO_STACK, Slot, Tag, Word,
 };
 use crate::connect::{self, Outcome};
 use crate::drop::Drop;
@@ -232,14 +232,14 @@ fn established<H: Host, P: Packet>(
             return Ok(Verdict::HandUp);
         }
         Way::Local
-    } else if epoch == present {
+    } else if epoch == Tag::stamp(found.tag, present) {
         if hop.is_local() {
             Way::Local
         } else {
             Way::Neighbour(hop)
         }
     } else {
-        let found = host.refresh_apart(found.index, present);
+        let found = host.refresh_apart(found.index, found.tag, present);
         match found.code {
             Refreshed::HOP if found.hop.is_local() => Way::Local,
             Refreshed::HOP => Way::Neighbour(found.hop),
@@ -310,9 +310,9 @@ fn account<T: Tables>(
     flow: &Flow,
     now: u32,
 ) {
-    let state = track::follow(tables, found.index, word, flow.tcp_flags);
+    let state = track::follow(tables, found, word, flow.tcp_flags);
     let timeout = track::timeout(runtime, word.proto(), state);
-    track::refresh(tables, found.slot, state != word.state(), timeout, now);
+    track::refresh(tables, found, state != word.state(), timeout, now);
     if let Some(stats) = tables.stats(server) {
         track::count(stats, word.is_reply(), u32::from(flow.total_len));
     }

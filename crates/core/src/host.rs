@@ -145,11 +145,11 @@ pub trait Tables {
     }
     /// [`track::change`].
     #[inline(always)]
-    fn change_apart(&self, index: u32, tcp_flags: u8) -> u8
+    fn change_apart(&self, index: u32, tag: u64, tcp_flags: u8) -> u8
     where
         Self: Sized,
     {
-        track::change(self, index, tcp_flags)
+        track::change(self, index, tag, tcp_flags)
     }
 }
 
@@ -167,7 +167,7 @@ pub trait Host: Tables + Sized {
 
     /// [`next_hop::refresh`], in a stack frame of its own.
     #[inline(always)]
-    fn refresh_apart(&self, index: u32, epoch: u32) -> Refreshed {
-        next_hop::refresh(self, index, epoch)
+    fn refresh_apart(&self, index: u32, tag: u64, epoch: u32) -> Refreshed {
+        next_hop::refresh(self, index, tag, epoch)
     }
 }

@@ -23,7 +23,7 @@ pub enum Way {
 
 /// The way to a real server, from its record while that is of the present epoch.
 #[inline(always)]
-pub fn of_server<H: Host>(host: &H, server: *mut ServerRecord, epoch: u32) -> Route {
+pub(crate) fn of_server<H: Host>(host: &H, server: *mut ServerRecord, epoch: u32) -> Route {
     // SAFETY: server records live as long as the maps; the sequence number tells whether the next
     // hop was whole.
     unsafe {
@@ -84,10 +84,11 @@ impl Refreshed {
     pub const UNREACHABLE: u32 = 0x102;
 }
 
-/// Looks the way of a connection up again and keeps it in its slot. The code is a [`Drop`] when the
-/// server was removed, or its neighbour is known to be dead.
+/// Looks the way of a connection up again and keeps it in its slot, which had `tag`. The code is a
+/// [`Drop`] when the slot passed to another connection, the server was removed, or its neighbour is
+/// known to be dead.
 #[inline(always)]
-pub fn refresh<H: Host>(host: &H, index: u32, epoch: u32) -> Refreshed {
+pub fn refresh<H: Host>(host: &H, index: u32, tag: u64, epoch: u32) -> Refreshed {
     let mut found = Refreshed {
         code: Drop::Internal as u32,
         ifindex: 0,
@@ -98,13 +99,19 @@ pub fn refresh<H: Host>(host: &H, index: u32, epoch: u32) -> Refreshed {
         return found;
     };
     // SAFETY: slots found by index lie in the table, server records live as long as the maps.
-    let (word, addresses, server) = unsafe {
+    let (word, addresses, server, old_way, present) = unsafe {
         (
             Word(atomic::load(&raw const (*own.slot).word)),
             atomic::load(&raw const (*own.slot).addresses),
             atomic::load(&raw const (*own.slot).server),
+            atomic::load(&raw const (*own.slot).way),
+            atomic::load(&raw const (*own.slot).tag),
         )
     };
+    if present != tag {
+        found.code = Drop::SlotReused as u32;
+        return found;
+    }
     let mut dead = false;
     let route = if word.is_reply() {
         host.route(Be32::from_raw((addresses >> 32) as u32))
@@ -126,7 +133,7 @@ pub fn refresh<H: Host>(host: &H, index: u32, epoch: u32) -> Refreshed {
             found.code = Refreshed::HOP;
             found.hop = for_connection(hop, word);
             // SAFETY: as above.
-            unsafe { Slot::set_next_hop(own.slot, found.hop, epoch) };
+            unsafe { Slot::set_next_hop(own.slot, tag, old_way, found.hop, epoch) };
         }
         Route::Unresolved(..) if dead && !H::HANDS_UP => found.code = Drop::NeighbourDead as u32,
         Route::Unresolved(ifindex, next) => {
@@ -141,7 +148,7 @@ pub fn refresh<H: Host>(host: &H, index: u32, epoch: u32) -> Refreshed {
 
 /// The hop as a slot keeps it: what a tunnel adds is off its MTU.
 #[inline(always)]
-pub fn for_connection(hop: NextHop, word: Word) -> NextHop {
+pub(crate) fn for_connection(hop: NextHop, word: Word) -> NextHop {
     let tunnelled = !word.is_reply() && (word.kind() & KIND_METHOD) as u8 == forward::TUNNEL;
     if tunnelled && !hop.is_local() {
         NextHop::new(hop.way, hop.mtu.saturating_sub(tunnel::OVERHEAD))

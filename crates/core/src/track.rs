@@ -1,25 +1,31 @@
 //! What each packet does to its connection: state, life, counters.
 
 use crate::atomic;
-use crate::conn::{self, FLAG_INACTIVE, FLAG_NO_OUTPUT, NO_PARTNER, Slot, Word};
+use crate::conn::{self, FLAG_INACTIVE, FLAG_NO_OUTPUT, Found, NO_PARTNER, Slot, Word};
 use crate::host::Tables;
 use crate::layout::{Runtime, Stats};
 use crate::mask::masked;
 use crate::proto::{self, tcp};
 use crate::wire::ipv4;
 
+/// What [`change`] returns when the slot passed to another connection meanwhile.
+pub const GONE: u8 = u8::MAX;
+
 /// Follows the state machine; returns the state after this packet.
 ///
 /// The request's slot holds the truth, the reply's a copy: each packet compares with its own slot,
 /// and only one that changes something touches the other.
 #[inline(always)]
-pub fn follow<T: Tables>(tables: &T, index: u32, word: Word, tcp_flags: u8) -> u8 {
+pub fn follow<T: Tables>(tables: &T, found: &Found, word: Word, tcp_flags: u8) -> u8 {
     let next = next(word, tcp_flags);
     let first_reply = word.is_reply() && word.flags() & FLAG_NO_OUTPUT != 0;
     if next == word.state() && !first_reply {
         return next;
     }
-    tables.change_apart(index, tcp_flags)
+    match tables.change_apart(found.index, found.tag, tcp_flags) {
+        GONE => next,
+        state => state,
+    }
 }
 
 #[inline(always)]
@@ -32,31 +38,56 @@ fn next(word: Word, tcp_flags: u8) -> u8 {
 }
 
 /// Moves a connection to its next state, settles its server's counts, and brings the reply's copy up
-/// to date. `index` is the slot of the packet's own direction.
+/// to date. `index` is the slot of the packet's own direction, which had `tag`.
 #[inline(always)]
-pub fn change<T: Tables>(tables: &T, index: u32, tcp_flags: u8) -> u8 {
+pub fn change<T: Tables>(tables: &T, index: u32, tag: u64, tcp_flags: u8) -> u8 {
     let Some(own) = conn::slot(tables, index) else {
-        return tcp::NONE;
+        return GONE;
     };
     // SAFETY: slots found by index lie in the table.
     unsafe {
-        let own_word = Word(atomic::load(&raw const (*own.slot).word));
-        let other = atomic::load(&raw const (*own.slot).partner);
-        let other = conn::slot(tables, other);
-        let reply = own_word.is_reply();
-        let (truth, copy) = if reply {
-            match other {
-                Some(request) => (request.slot, own.slot),
-                None => return own_word.state(),
+        let reply = Word(atomic::load(&raw const (*own.slot).word)).is_reply();
+        let other = conn::partner(tables, own.slot, index);
+        if atomic::load(&raw const (*own.slot).tag) != tag {
+            return GONE;
+        }
+        // Two ways that do not meet: joined, they would copy what only one of them has, which the
+        // verifier refuses.
+        if reply {
+            let Some(request) = other else {
+                return GONE;
+            };
+            let state = move_on(tables, &request, true, tcp_flags);
+            if state != GONE {
+                bring_up_to_date(own.slot, request.slot);
             }
+            state
         } else {
-            (
-                own.slot,
-                other.map_or(core::ptr::null_mut(), |reply| reply.slot),
-            )
-        };
+            let state = move_on(tables, &own, false, tcp_flags);
+            if state != GONE
+                && let Some(reply) = other
+            {
+                bring_up_to_date(reply.slot, own.slot);
+            }
+            state
+        }
+    }
+}
+
+/// Changes the truth and the counts as one: who frees the slot finds the word as it was or as it is.
+///
+/// # Safety
+/// `truth` lies in the table.
+#[inline(always)]
+unsafe fn move_on<T: Tables>(tables: &T, truth: &Found, reply: bool, tcp_flags: u8) -> u8 {
+    // SAFETY: passed on to the caller; server records live as long as the maps.
+    unsafe {
         for _ in 0..3 {
-            let old = Word(atomic::load(&raw const (*truth).word));
+            let old = Word(atomic::load(&raw const (*truth.slot).word));
+            let server = atomic::load(&raw const (*truth.slot).server);
+            if atomic::load(&raw const (*truth.slot).tag) != truth.tag {
+                return GONE;
+            }
             let direction = if reply {
                 tcp::Direction::Reply
             } else {
@@ -74,11 +105,12 @@ pub fn change<T: Tables>(tables: &T, index: u32, tcp_flags: u8) -> u8 {
             if !proto::is_active(old.proto(), state) {
                 flags |= FLAG_INACTIVE;
             }
-            if atomic::cas32(&raw mut (*truth).word, old.0, old.with(flags, state).0) != old.0 {
+            let word = &raw mut (*truth.slot).word;
+            if atomic::cas32(word, old.0, old.with(flags, state).0) != old.0 {
                 continue;
             }
             if (old.flags() ^ flags) & FLAG_INACTIVE != 0
-                && let Some(server) = tables.server(atomic::load(&raw const (*truth).server))
+                && let Some(server) = tables.server(server)
             {
                 let step = if flags & FLAG_INACTIVE != 0 {
                     1u32.wrapping_neg()
@@ -88,21 +120,37 @@ pub fn change<T: Tables>(tables: &T, index: u32, tcp_flags: u8) -> u8 {
                 atomic::add32(&raw mut (*server).active, step);
                 atomic::add32(&raw mut (*server).inactive, step.wrapping_neg());
             }
-            if !copy.is_null() {
-                let reply = Word(atomic::load(&raw const (*copy).word));
-                let flags = reply.flags() & !FLAG_NO_OUTPUT | flags & FLAG_NO_OUTPUT;
-                atomic::store(&raw mut (*copy).word, reply.with(flags, state).0);
-            }
             return state;
         }
         // Lost the race each time: others are moving it on.
-        Word(atomic::load(&raw const (*truth).word)).state()
+        Word(atomic::load(&raw const (*truth.slot).word)).state()
+    }
+}
+
+/// Writes the truth's state and flag into the reply's copy.
+///
+/// # Safety
+/// Both lie in the table.
+#[inline(always)]
+unsafe fn bring_up_to_date(copy: *mut Slot, truth: *mut Slot) {
+    // SAFETY: passed on to the caller.
+    unsafe {
+        for _ in 0..3 {
+            // The copy first: whoever writes it later has seen the truth that is read next.
+            let old = Word(atomic::load(&raw const (*copy).word));
+            let truth = Word(atomic::load(&raw const (*truth).word));
+            let flags = old.flags() & !FLAG_NO_OUTPUT | truth.flags() & FLAG_NO_OUTPUT;
+            let new = old.with(flags, truth.state());
+            if !old.is_reply() || atomic::cas32(&raw mut (*copy).word, old.0, new.0) == old.0 {
+                return;
+            }
+        }
     }
 }
 
 /// Life of a connection in this state, in jiffies.
 #[inline(always)]
-pub fn timeout(runtime: *const Runtime, proto: u8, state: u8) -> u32 {
+pub(crate) fn timeout(runtime: *const Runtime, proto: u8, state: u8) -> u32 {
     let index = masked::<31>(proto::timeout_index(proto, state));
     // SAFETY: the runtime record lives as long as the maps and has 32 timeouts.
     unsafe { atomic::load((&raw const (*runtime).timeouts).cast::<u32>().add(index)) }
@@ -111,8 +159,15 @@ pub fn timeout(runtime: *const Runtime, proto: u8, state: u8) -> u32 {
 /// Restarts the timer. A stamp is written only when it moved by a quarter of a second or so, and the
 /// other direction is told only now and then (a sixteenth of the timeout) or when the state changed.
 #[inline(always)]
-pub fn refresh<T: Tables>(tables: &T, slot: *mut Slot, changed: bool, timeout: u32, now: u32) {
+pub(crate) fn refresh<T: Tables>(
+    tables: &T,
+    found: &Found,
+    changed: bool,
+    timeout: u32,
+    now: u32,
+) {
     const NEAR: u32 = 64;
+    let slot = found.slot;
     let expires = now.wrapping_add(timeout);
     // SAFETY: the slot lies in the table.
     unsafe {
@@ -126,7 +181,7 @@ pub fn refresh<T: Tables>(tables: &T, slot: *mut Slot, changed: bool, timeout: u
         let since = ((now >> 4) as u16).wrapping_sub(atomic::load(&raw const (*slot).shared_at));
         if changed || u32::from(since) > timeout >> 8 {
             atomic::store(&raw mut (*slot).shared_at, (now >> 4) as u16);
-            if let Some(other) = conn::partner(tables, slot) {
+            if let Some(other) = conn::partner(tables, slot, found.index) {
                 atomic::store(&raw mut (*other.slot).expires, expires);
             }
         }
@@ -135,7 +190,7 @@ pub fn refresh<T: Tables>(tables: &T, slot: *mut Slot, changed: bool, timeout: u
 
 /// Counts a packet on this CPU.
 #[inline(always)]
-pub fn count(stats: *mut Stats, reply: bool, bytes: u32) {
+pub(crate) fn count(stats: *mut Stats, reply: bool, bytes: u32) {
     // SAFETY: the counters are this CPU's alone while it runs the program.
     unsafe {
         let (packets, total) = if reply {

@@ -9,4 +9,5 @@ pub use slot::{
     FLAG_INACTIVE, FLAG_NO_OUTPUT, FLAG_REPLY, Hints, KIND_METHOD, KIND_REWRITE, KIND_TO_LOOPBACK,
     KIND_TO_STACK, NO_PARTNER, Set, Slot, Status, TAG_EMPTY, Tag, Word, has_lapsed,
 };
-pub use table::{Found, NO_SLOT, claim, find, kill, partner, publish, release, search, slot};
+pub use table::{Found, NO_SLOT, check, claim, find, kill, search, slot};
+pub(crate) use table::{partner, publish, release};

@@ -33,7 +33,7 @@ pub struct Slot {
     pub expires: u32,
     /// [`NextHop::way`].
     pub way: u64,
-    /// Epoch of `way` and `mtu`.
+    /// Epoch of `way` and `mtu`, as [`Tag::stamp`] makes it.
     pub epoch: u32,
     /// Largest IP packet the way takes.
     pub mtu: u16,
@@ -88,7 +88,8 @@ pub enum Status {
 const CLAIMED: u64 = 1 << 32;
 const READY: u64 = 2 << 32;
 const STATUS: u64 = 3 << 32;
-const USE: u64 = 1 << 34;
+const USE_SHIFT: u32 = 34;
+const USE: u64 = 1 << USE_SHIFT;
 
 /// Reading and making tags.
 #[derive(Clone, Copy, Debug)]
@@ -123,6 +124,13 @@ impl Tag {
         (claimed & !(STATUS | 0xffff_ffff)) | READY | u64::from(fingerprint)
     }
 
+    /// The epoch as a slot with this tag keeps it: one that a former owner's packet stores late is
+    /// never valid for the next one.
+    #[inline(always)]
+    pub fn stamp(tag: u64, epoch: u32) -> u32 {
+        epoch ^ (tag >> USE_SHIFT) as u32
+    }
+
     /// The tag of a freed slot; keeps the use count.
     #[inline(always)]
     pub fn empty(old: u64) -> u64 {
@@ -131,8 +139,14 @@ impl Tag {
 }
 
 /// Protocol, flags, state and kind of a slot, changed together by compare-and-swap.
+///
+/// Bits 11..16 are of the slot's use count, so that nobody takes the word of one connection for that
+/// of the next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Word(pub u32);
+
+const FLAGS: u32 = 7;
+const WORD_USE: u32 = 0x1f << 11;
 
 impl Word {
     /// From its parts.
@@ -148,7 +162,7 @@ impl Word {
     /// `FLAG_*`.
     #[inline(always)]
     pub fn flags(self) -> u32 {
-        self.0 >> 8 & 0xff
+        self.0 >> 8 & FLAGS
     }
     /// State.
     #[inline(always)]
@@ -168,7 +182,12 @@ impl Word {
     /// With another state and flags.
     #[inline(always)]
     pub fn with(self, flags: u32, state: u8) -> Self {
-        Self::new(self.proto(), flags, state, self.kind())
+        Self(Self::new(self.proto(), flags, state, self.kind()).0 | self.0 & WORD_USE)
+    }
+    /// The word of a slot with this tag.
+    #[inline(always)]
+    pub fn of_use(self, tag: u64) -> Self {
+        Self(self.0 & !WORD_USE | ((tag >> USE_SHIFT) as u32) << 11 & WORD_USE)
     }
     /// Which transition table applies to a packet of this slot.
     #[inline(always)]
@@ -200,18 +219,19 @@ impl Slot {
         }
     }
 
-    /// Puts a next hop into a slot that others may be reading: the way is one word, and the epoch
-    /// says from when on it holds.
+    /// Puts a next hop into a slot that others may be reading and that may have passed to another
+    /// connection since it had `tag` and `old_way`: then the exchange fails, or the stamp is void.
     ///
     /// # Safety
     /// `slot` points into the table.
     #[inline(always)]
-    pub unsafe fn set_next_hop(slot: *mut Self, hop: NextHop, epoch: u32) {
-        // SAFETY: the caller vouches for the pointer. The exchange orders what comes before it.
+    pub unsafe fn set_next_hop(slot: *mut Self, tag: u64, old_way: u64, hop: NextHop, epoch: u32) {
+        // SAFETY: the caller vouches for the pointer.
         unsafe {
-            atomic::store(&raw mut (*slot).mtu, hop.mtu);
-            atomic::swap64(&raw mut (*slot).way, hop.way);
-            atomic::store(&raw mut (*slot).epoch, epoch);
+            if atomic::cas64(&raw mut (*slot).way, old_way, hop.way) == old_way {
+                atomic::store(&raw mut (*slot).mtu, hop.mtu);
+                atomic::store(&raw mut (*slot).epoch, Tag::stamp(tag, epoch));
+            }
         }
     }
 }

@@ -5,9 +5,7 @@
 //! are compare-and-swaps on the tag.
 
 use crate::atomic;
-use crate::conn::slot::{
-    FLAG_INACTIVE, NO_PARTNER, Set, Slot, Status, TAG_EMPTY, Tag, Word, has_lapsed,
-};
+use crate::conn::slot::{FLAG_INACTIVE, NO_PARTNER, Set, Slot, Status, Tag, Word, has_lapsed};
 use crate::conn::{Hash, Key};
 use crate::host::Tables;
 use crate::layout::WAYS;
@@ -52,7 +50,8 @@ pub fn find<T: Tables>(tables: &T, hash: Hash, key: &Key, now: u32) -> Option<Fo
         Some(found) => Some(found),
         None => match tables.search_apart(hash, key, now) {
             NO_SLOT => None,
-            index => slot(tables, index),
+            // Under a tag of its own: the slot may have been reused since.
+            index => check(tables, index, hash, key, now),
         },
     }
 }
@@ -85,9 +84,9 @@ pub fn search<T: Tables>(tables: &T, hash: Hash, key: &Key, now: u32) -> u32 {
     NO_SLOT
 }
 
-/// Whether a slot holds a key.
+/// Whether a slot holds a key, and has not lapsed.
 #[inline(always)]
-fn check<T: Tables>(tables: &T, index: u32, hash: Hash, key: &Key, now: u32) -> Option<Found> {
+pub fn check<T: Tables>(tables: &T, index: u32, hash: Hash, key: &Key, now: u32) -> Option<Found> {
     let found = slot(tables, index)?;
     if !Tag::matches(found.tag, hash.fingerprint()) {
         return None;
@@ -99,13 +98,13 @@ fn check<T: Tables>(tables: &T, index: u32, hash: Hash, key: &Key, now: u32) -> 
             atomic::load(&raw const (*found.slot).expires),
         )
     };
-    (same && (!has_lapsed(expires, now) || partner_lives(tables, found.slot, now))).then_some(found)
+    (same && (!has_lapsed(expires, now) || partner_lives(tables, &found, now))).then_some(found)
 }
 
 /// A direction without traffic lives as long as the other one does.
 #[inline(always)]
-fn partner_lives<T: Tables>(tables: &T, slot: *const Slot, now: u32) -> bool {
-    match partner(tables, slot) {
+fn partner_lives<T: Tables>(tables: &T, of: &Found, now: u32) -> bool {
+    match partner(tables, of.slot, of.index) {
         // SAFETY: partner() returns pointers into the table.
         Some(other) => !has_lapsed(
             unsafe { atomic::load(&raw const (*other.slot).expires) },
@@ -115,15 +114,18 @@ fn partner_lives<T: Tables>(tables: &T, slot: *const Slot, now: u32) -> bool {
     }
 }
 
-/// The slot of the other direction, if it still belongs to this connection.
+/// The slot of the other direction, if it still belongs to this connection: both name each other.
 #[inline(always)]
-pub fn partner<T: Tables>(tables: &T, of: *const Slot) -> Option<Found> {
+pub fn partner<T: Tables>(tables: &T, of: *const Slot, index: u32) -> Option<Found> {
     // SAFETY: the caller's slot lies in the table.
-    let index = unsafe { atomic::load(&raw const (*of).partner) };
-    if index == NO_PARTNER {
+    let other = unsafe { atomic::load(&raw const (*of).partner) };
+    if other == NO_PARTNER {
         return None;
     }
-    slot(tables, index).filter(|other| Tag::status(other.tag) == Status::Ready)
+    let other = slot(tables, other)?;
+    // SAFETY: found slots lie in the table.
+    let back = unsafe { atomic::load(&raw const (*other.slot).partner) };
+    (Tag::status(other.tag) == Status::Ready && back == index).then_some(other)
 }
 
 /// Takes a slot for a new key: a free or lapsed one of the first set, then of the second; else the
@@ -211,7 +213,7 @@ fn claim_free<T: Tables>(tables: &T, set: u32, first: u32, now: u32) -> u32 {
                 has_lapsed(
                     unsafe { atomic::load(&raw const (*found.slot).expires) },
                     now,
-                ) && !partner_lives(tables, found.slot, now)
+                ) && !partner_lives(tables, &found, now)
             }
         };
         if free && take(tables, index) {
@@ -227,31 +229,45 @@ fn take<T: Tables>(tables: &T, index: u32) -> bool {
     let Some(found) = slot(tables, index) else {
         return false;
     };
-    if Tag::status(found.tag) == Status::Claimed {
+    if Tag::status(found.tag) == Status::Claimed || !claim_of(&found) {
         return false;
     }
-    // SAFETY: found slots lie in the table; what is read is used only if the tag was still the same.
-    unsafe {
-        let other = atomic::load(&raw const (*found.slot).partner);
-        let word = Word(atomic::load(&raw const (*found.slot).word));
-        let server = atomic::load(&raw const (*found.slot).server);
-        let tag = &raw mut (*found.slot).tag;
-        if atomic::cas64(tag, found.tag, Tag::claimed(found.tag)) != found.tag {
-            return false;
-        }
-        if Tag::status(found.tag) == Status::Ready {
-            if !word.is_reply() {
-                settle(tables, word, server);
-            }
-            remove_partner(tables, other);
-        }
+    if Tag::status(found.tag) == Status::Ready {
+        clear_out(tables, &found);
     }
     true
 }
 
-/// Makes a claimed and filled slot visible.
+/// Claims a slot that still has the tag it was found with.
 #[inline(always)]
-pub fn publish<T: Tables>(tables: &T, index: u32, slot: *mut Slot, hash: Hash) {
+fn claim_of(found: &Found) -> bool {
+    // SAFETY: found slots lie in the table.
+    unsafe {
+        let tag = &raw mut (*found.slot).tag;
+        atomic::cas64(tag, found.tag, Tag::claimed(found.tag)) == found.tag
+    }
+}
+
+/// Settles what a slot held that was just claimed, and removes the other direction. While the claim
+/// lasts, nobody else can be the partner of this slot.
+#[inline(always)]
+fn clear_out<T: Tables>(tables: &T, claimed: &Found) {
+    let other = settle(tables, claimed);
+    if other != NO_PARTNER
+        && let Some(other) = slot(tables, other)
+        && Tag::status(other.tag) == Status::Ready
+        // SAFETY: found slots lie in the table; the tag says whether this was the present owner's.
+        && unsafe { atomic::load(&raw const (*other.slot).partner) } == claimed.index
+        && claim_of(&other)
+    {
+        settle(tables, &other);
+        release(other.slot);
+    }
+}
+
+/// Makes a claimed and filled slot visible; its tag.
+#[inline(always)]
+pub(crate) fn publish<T: Tables>(tables: &T, index: u32, slot: *mut Slot, hash: Hash) -> u64 {
     if let Some(hints) = tables.hints(index / WAYS) {
         // SAFETY: the lane is one of eight.
         unsafe {
@@ -261,14 +277,15 @@ pub fn publish<T: Tables>(tables: &T, index: u32, slot: *mut Slot, hash: Hash) {
     }
     // SAFETY: the caller claimed the slot; the exchange orders contents and hint before the tag.
     unsafe {
-        let tag = atomic::load(&raw const (*slot).tag);
-        atomic::swap64(&raw mut (*slot).tag, Tag::ready(tag, hash.fingerprint()));
+        let tag = Tag::ready(atomic::load(&raw const (*slot).tag), hash.fingerprint());
+        atomic::swap64(&raw mut (*slot).tag, tag);
+        tag
     }
 }
 
 /// Gives a claimed slot back unused.
 #[inline(always)]
-pub fn release(slot: *mut Slot) {
+pub(crate) fn release(slot: *mut Slot) {
     // SAFETY: the caller claimed the slot.
     unsafe {
         let tag = atomic::load(&raw const (*slot).tag);
@@ -276,64 +293,41 @@ pub fn release(slot: *mut Slot) {
     }
 }
 
-/// Removes the connection that a slot held under this tag, both directions; whoever frees the
-/// request's slot settles the counts. False when somebody else was first.
+/// Removes the connection that a slot held under this tag, both directions. False when somebody else
+/// was first.
 #[inline(always)]
 pub fn kill<T: Tables>(tables: &T, index: u32, tag: u64) -> bool {
     let Some(found) = slot(tables, index) else {
         return false;
     };
-    // SAFETY: found slots lie in the table.
-    let other = unsafe { atomic::load(&raw const (*found.slot).partner) };
-    if !remove_one(tables, &Found { tag, ..found }) {
+    let found = Found { tag, ..found };
+    if Tag::status(tag) != Status::Ready || !claim_of(&found) {
         return false;
     }
-    remove_partner(tables, other);
+    clear_out(tables, &found);
+    release(found.slot);
     true
 }
 
-/// Removes the other direction of a connection that was just removed.
+/// Takes the connection of a slot that was just claimed off its server's counts, if the slot is the
+/// request's; index of the other direction. A state change that comes later finds the word gone.
 #[inline(always)]
-fn remove_partner<T: Tables>(tables: &T, index: u32) {
-    if index != NO_PARTNER
-        && let Some(other) = slot(tables, index)
-        && Tag::status(other.tag) == Status::Ready
-    {
-        remove_one(tables, &other);
-    }
-}
-
-#[inline(always)]
-fn remove_one<T: Tables>(tables: &T, found: &Found) -> bool {
-    // SAFETY: found slots lie in the table.
+fn settle<T: Tables>(tables: &T, claimed: &Found) -> u32 {
+    // SAFETY: found slots lie in the table, server records live as long as the maps.
     unsafe {
-        let word = Word(atomic::load(&raw const (*found.slot).word));
-        let server = atomic::load(&raw const (*found.slot).server);
-        let empty = Tag::empty(found.tag);
-        if found.tag == TAG_EMPTY
-            || atomic::cas64(&raw mut (*found.slot).tag, found.tag, empty) != found.tag
+        let word = Word(atomic::swap32(&raw mut (*claimed.slot).word, 0));
+        let server = tables.server(atomic::load(&raw const (*claimed.slot).server));
+        if let Some(server) = server
+            && !word.is_reply()
         {
-            return false;
-        }
-        if !word.is_reply() {
-            settle(tables, word, server);
-        }
-        true
-    }
-}
-
-/// Takes a removed connection off its server's counts.
-#[inline(always)]
-fn settle<T: Tables>(tables: &T, word: Word, server: u32) {
-    if let Some(server) = tables.server(server) {
-        // SAFETY: server records live as long as the maps.
-        unsafe {
-            if word.flags() & FLAG_INACTIVE != 0 {
-                atomic::add32(&raw mut (*server).inactive, 1u32.wrapping_neg());
+            let count = if word.flags() & FLAG_INACTIVE != 0 {
+                &raw mut (*server).inactive
             } else {
-                atomic::add32(&raw mut (*server).active, 1u32.wrapping_neg());
-            }
+                &raw mut (*server).active
+            };
+            atomic::add32(count, 1u32.wrapping_neg());
         }
+        atomic::load(&raw const (*claimed.slot).partner)
     }
 }
 

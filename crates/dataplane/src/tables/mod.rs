@@ -478,11 +478,14 @@ impl Tables {
 
     /// A route, neighbour, address or link changed: cached next hops are looked up again.
     pub fn advance_epoch(&mut self) {
+        // A large odd step: slots keep epochs mixed with their use count (`Tag::stamp`), and a stamp
+        // of one epoch and use must not look like one of another.
+        const STEP: u32 = 0x9e37_79b1;
         let at = self.maps.runtime.at(0).expect("one record");
         // SAFETY: the pointer is into the map; user space alone writes the epoch.
         unsafe {
             let epoch = &raw mut (*at).epoch;
-            epoch.write_volatile(epoch.read_volatile().wrapping_add(1).max(1));
+            epoch.write_volatile(epoch.read_volatile().wrapping_add(STEP).max(1));
         }
     }
 
