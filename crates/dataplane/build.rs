@@ -70,13 +70,10 @@ fn build(root: &Path, out: &Path) -> PathBuf {
     target.join("bpfel-unknown-none/release")
 }
 
-/// One directory for all profiles, so that `core` is built once: the outermost `target` around
-/// `OUT_DIR`, or `OUT_DIR` itself where cargo was told to build elsewhere.
+/// One directory for all profiles, so that `core` is built once: beside the profile's own directory,
+/// of which `OUT_DIR` is `build/PACKAGE/out`.
 fn shared_target(out: &Path) -> PathBuf {
-    out.ancestors()
-        .find(|dir| dir.join("CACHEDIR.TAG").exists())
-        .unwrap_or(out)
-        .to_path_buf()
+    out.ancestors().nth(4).unwrap_or(out).to_path_buf()
 }
 
 /// The project's own bpf-linker first, then whatever PATH has.
