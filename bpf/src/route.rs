@@ -47,7 +47,7 @@ pub fn lookup(ctx: *mut c_void, destination: Be32) -> Route {
         return unresolved;
     }
     // SAFETY: values are only ever inserted and removed, never changed.
-    let Some(&egress) = (unsafe { EGRESS_IDS.get(&answer.ifindex) }) else {
+    let Some(&egress) = (unsafe { EGRESS_IDS.get(answer.ifindex) }) else {
         return unresolved;
     };
     let mtu = if answer.mtu == 0 {

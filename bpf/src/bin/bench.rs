@@ -7,7 +7,6 @@
 #![no_std]
 #![no_main]
 
-use aya_ebpf::EbpfContext;
 use aya_ebpf::bindings::xdp_action;
 use aya_ebpf::helpers::generated::bpf_xdp_adjust_head;
 use aya_ebpf::macros::{map, xdp};
@@ -46,7 +45,7 @@ pub fn harness(ctx: XdpContext) -> u32 {
     match prepare(&ctx) {
         Some(()) => {
             // SAFETY: called from the entry function; returns only when the slot is empty.
-            let _ = unsafe { TARGET.tail_call(&ctx, 0) };
+            unsafe { TARGET.tail_call(&ctx, 0) };
             xdp_action::XDP_ABORTED
         }
         None => xdp_action::XDP_ABORTED,

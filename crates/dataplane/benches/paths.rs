@@ -269,9 +269,6 @@ impl Bench {
     fn run(&mut self, program: &ProgramFd, plan: &Plan, runs: u32) -> f64 {
         self.plan.set(0, plan, 0).expect("an entry");
         self.target.set(0, program, 0).expect("an entry");
-        let mut options = TestRunOptions::default();
-        options.data_in = Some(&plan.packet);
-        options.repeat = runs;
         // struct xdp_md: data_end is the length, ingress_ifindex the fourth word.
         let mut context = [0u32; 6];
         context[1] = plan.len;
@@ -281,7 +278,12 @@ impl Bench {
             self.back
         };
         let context: Vec<u8> = context.iter().flat_map(|word| word.to_ne_bytes()).collect();
-        options.ctx_in = Some(&context);
+        let options = TestRunOptions {
+            data_in: Some(&plan.packet),
+            ctx_in: Some(&context),
+            repeat: runs,
+            ..TestRunOptions::default()
+        };
         let result = self.program("harness").test_run(options).expect("a run");
         const XDP_TX: u32 = 3;
         const XDP_REDIRECT: u32 = 4;

@@ -331,10 +331,12 @@ fn load_programs(ebpf: &mut Ebpf) -> Result<(), Error> {
 
 /// Jiffies of now, by running a program that returns them.
 fn jiffies(clock: &SchedClassifier) -> Result<u32, Error> {
-    let mut options = TestRunOptions::default();
     let frame = [0u8; 14];
-    options.data_in = Some(&frame);
-    options.repeat = 1;
+    let options = TestRunOptions {
+        data_in: Some(&frame),
+        repeat: 1,
+        ..TestRunOptions::default()
+    };
     clock
         .test_run(options)
         .map(|run| run.return_value)

@@ -46,10 +46,12 @@ impl DataPlane {
         let mut sk_buff = [0u8; 192];
         sk_buff[36..40].copy_from_slice(&ingress.to_ne_bytes());
         sk_buff[40..44].copy_from_slice(&ingress.to_ne_bytes());
-        let mut options = TestRunOptions::default();
-        options.data_in = Some(packet);
-        options.data_out = Some(&mut out);
-        options.repeat = 1;
+        let mut options = TestRunOptions {
+            data_in: Some(packet),
+            data_out: Some(&mut out),
+            repeat: 1,
+            ..TestRunOptions::default()
+        };
         if ingress != 0 {
             options.ctx_in = Some(match entry {
                 Entry::Xdp => &xdp_md[..],

@@ -11,7 +11,7 @@ use crate::sched::{Entry, NO_SERVER};
 
 /// The least loaded server.
 #[inline(always)]
-pub fn choose<T: Tables>(tables: &T, schedule: Schedule) -> Option<u32> {
+pub(crate) fn choose<T: Tables>(tables: &T, schedule: Schedule) -> Option<u32> {
     // Load one at weight zero: worse than anything, so the first eligible server replaces it.
     let (mut best, mut best_load, mut best_weight) = (NO_SERVER, 1u64, 0u64);
     for i in 0..MAX_SERVERS_PER_SERVICE {
@@ -28,20 +28,14 @@ pub fn choose<T: Tables>(tables: &T, schedule: Schedule) -> Option<u32> {
                 atomic::load(&raw const (*server).inactive),
             )
         };
-        if flags & SERVER_OVERLOADED != 0 {
-            continue;
-        }
-        let load = u64::from(count(active)) * 257 + u64::from(count(inactive));
-        let weight = u64::from(entry.weight());
+        // An overloaded server weighs nothing, which is never better: without a branch, since the
+        // verifier follows every path through every turn of this loop.
+        let present = (flags / SERVER_OVERLOADED & 1).wrapping_sub(1);
+        let load = u64::from(active) * 257 + u64::from(inactive);
+        let weight = u64::from(entry.weight() & present);
         if best_load * weight > load * best_weight {
             (best, best_load, best_weight) = (entry.server(), load, weight);
         }
     }
     (best != NO_SERVER).then_some(best)
-}
-
-/// A count that another CPU is about to raise may read as just below zero.
-#[inline(always)]
-fn count(shared: u32) -> u32 {
-    if shared > i32::MAX as u32 { 0 } else { shared }
 }
