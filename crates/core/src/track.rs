@@ -159,13 +159,7 @@ pub(crate) fn timeout(runtime: *const Runtime, proto: u8, state: u8) -> u32 {
 /// Restarts the timer. A stamp is written only when it moved by a quarter of a second or so, and the
 /// other direction is told only now and then (a sixteenth of the timeout) or when the state changed.
 #[inline(always)]
-pub(crate) fn refresh<T: Tables>(
-    tables: &T,
-    found: &Found,
-    changed: bool,
-    timeout: u32,
-    now: u32,
-) {
+pub(crate) fn refresh<T: Tables>(tables: &T, found: &Found, changed: bool, timeout: u32, now: u32) {
     const NEAR: u32 = 64;
     let slot = found.slot;
     let expires = now.wrapping_add(timeout);

@@ -417,6 +417,30 @@ mod tests {
         assert_eq!(wrr_level(&list, 0, 8, 4), 4);
     }
 
+    proptest::proptest! {
+        #[test]
+        fn whole_cycles_give_each_server_its_weight(
+            weights in proptest::collection::vec(0..40u32, 1..12),
+            cycles in 1..4usize,
+        ) {
+            let step = weights.iter().fold(0, |d, w| gcd(d, *w));
+            proptest::prop_assume!(step != 0);
+            let count = |served: &[u32], i: usize| {
+                served.iter().filter(|s| **s == i as u32 + 1).count()
+            };
+            let turns = weights.iter().map(|w| (w / step) as usize).sum::<usize>();
+            let served_wrr = served(Scheduler::Wrr, &weights, turns * cycles);
+            let eligible = weights.iter().filter(|w| **w > 0).count();
+            let served_rr = served(Scheduler::Rr, &weights, eligible * cycles);
+            for (i, weight) in weights.iter().enumerate() {
+                let share = (weight / step) as usize * cycles;
+                proptest::prop_assert_eq!(count(&served_wrr, i), share);
+                let turn = usize::from(*weight > 0) * cycles;
+                proptest::prop_assert_eq!(count(&served_rr, i), turn);
+            }
+        }
+    }
+
     #[test]
     fn a_block_given_back_rests_before_it_is_used_again() {
         let mut arena = Arena::new(4);
