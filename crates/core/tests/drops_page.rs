@@ -11,5 +11,8 @@ fn every_reason_to_drop_is_explained_in_the_docs() {
         .filter_map(|line| line.strip_prefix("| `")?.split('`').next())
         .collect();
     let known: Vec<&str> = Drop::ALL.iter().map(|reason| reason.name()).collect();
-    assert_eq!(explained, known, "rows of docs/drops.md, in the order of the enum");
+    assert_eq!(
+        explained, known,
+        "rows of docs/drops.md, in the order of the enum"
+    );
 }
