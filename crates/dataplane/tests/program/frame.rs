@@ -164,33 +164,28 @@ pub fn seal_ip(header: &mut [u8]) {
 /// Recounts every checksum of a frame, inside a tunnel and inside an ICMP error too.
 pub fn recount(frame: &[u8]) -> Result<(), String> {
     let mut at = 12;
-    while matches!(frame[at..at + 2], [0x81, 0x00] | [0x88, 0xa8]) {
+    while matches!(frame.get(at..at + 2), Some([0x81, 0x00] | [0x88, 0xa8])) {
         at += 4;
     }
-    if frame[at..at + 2] != [0x08, 0x00] {
-        return Ok(());
+    match frame.get(at..at + 2) {
+        Some([0x08, 0x00]) => recount_ipv4(&frame[at + 2..]),
+        _ => Ok(()),
     }
-    recount_ipv4(&frame[at + 2..])
 }
 
 fn recount_ipv4(packet: &[u8]) -> Result<(), String> {
-    let header_len = usize::from(packet[0] & 0xf) * 4;
-    let (header, _) = packet.split_at(header_len);
+    let cut = || format!("length of {} bytes in all", packet.len());
+    let header_len = usize::from(packet.first().ok_or_else(cut)? & 0xf) * 4;
+    let header = packet.get(..header_len.max(20)).ok_or_else(cut)?;
     let total = usize::from(u16::from_be_bytes([packet[2], packet[3]]));
-    if total > packet.len() {
-        return Err(format!(
-            "{total} bytes by its header, {} in all",
-            packet.len()
-        ));
-    }
+    let payload = packet.get(header.len()..total).ok_or_else(cut)?;
     if checksum(&[header]) != 0 {
         return Err("IPv4 header checksum".into());
     }
-    let payload = &packet[header_len..total];
     let sum = checksum(&[&pseudo(header, payload.len()), payload]);
     match header[9] {
         TCP if sum != 0 => Err("TCP checksum".into()),
-        UDP if payload[6..8] != [0, 0] && sum != 0 => Err("UDP checksum".into()),
+        UDP if payload.get(6..8) != Some(&[0, 0]) && sum != 0 => Err("UDP checksum".into()),
         ICMP if checksum(&[payload]) != 0 => Err("ICMP checksum".into()),
         IPIP => recount_ipv4(payload).map_err(|what| format!("inner {what}")),
         _ => Ok(()),

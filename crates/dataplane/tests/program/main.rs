@@ -5,6 +5,7 @@
 mod errors;
 mod forwarding;
 mod frame;
+mod local;
 mod malformed;
 mod pressure;
 mod schedulers;

@@ -97,6 +97,19 @@ impl UserSpace {
         }
         (Class::Drop, bytes.frame)
     }
+
+    /// What the director's own stack sends, on its way out.
+    pub fn run_egress(&self, frame: &[u8]) -> (Class, Vec<u8>) {
+        let mut bytes = Bytes {
+            frame: frame.to_vec(),
+            refuses_tags: true,
+        };
+        let class = match director::egress(self.tables.maps(), &mut bytes) {
+            Verdict::Drop(_) => Class::Drop,
+            _ => Class::Pass,
+        };
+        (class, bytes.frame)
+    }
 }
 
 /// The host the core sees for one packet.

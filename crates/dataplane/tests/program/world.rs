@@ -60,6 +60,10 @@ const SERVERS: [Ipv4Addr; 4] = [RS1, RS2, RS3, RS4];
 pub enum Side {
     Front,
     Back,
+    /// From a client on the director. TC only.
+    Loopback,
+    /// Out of `front`, by the director's own stack. TC egress, whatever the hook.
+    Out,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -211,6 +215,8 @@ impl World {
                     (CLIENT.octets(), To::Neighbour(front, CLIENT_MAC, 1500)),
                     (UNKNOWN.octets(), To::Unknown(back)),
                     (DIP.octets(), To::Local),
+                    (VIP.octets(), To::Local),
+                    (TUNNEL_SOURCE.octets(), To::Local),
                 ];
                 for server in SERVERS {
                     let to = To::Neighbour(back, mac_of(server), 1500);
@@ -430,9 +436,17 @@ impl Stage<'_> {
         let ingress = match side {
             Side::Front => self.world.front,
             Side::Back => self.world.back,
+            Side::Loopback => 1,
+            Side::Out => self.world.front,
         };
         let before = self.tables().drops(true);
         let (class, packet) = match (self.real, self.hook) {
+            (true, _) if side == Side::Out => {
+                let plane = &self.world.plane;
+                let run = plane.run(Entry::TcEgress, frame, ingress).unwrap();
+                (class_of_tc(run.verdict), run.packet)
+            }
+            (false, _) if side == Side::Out => self.world.user.run_egress(frame),
             (true, Hook::Xdp) => {
                 let run = self.world.plane.run(Entry::Xdp, frame, ingress).unwrap();
                 let class = match run.verdict {
@@ -449,13 +463,7 @@ impl Stage<'_> {
                     .plane
                     .run(Entry::TcIngress, frame, ingress)
                     .unwrap();
-                let class = match run.verdict {
-                    -1 => Class::Pass,
-                    2 => Class::Drop,
-                    7 => Class::Sent,
-                    other => panic!("TC verdict {other}"),
-                };
-                (class, run.packet)
+                (class_of_tc(run.verdict), run.packet)
             }
             (false, Hook::Xdp) => self.world.user.run::<true>(frame, ingress),
             (false, Hook::Tc) => self.world.user.run::<false>(frame, ingress),
@@ -488,6 +496,15 @@ impl Stage<'_> {
         }
         self.seen.push(seen.clone());
         seen
+    }
+}
+
+fn class_of_tc(verdict: i32) -> Class {
+    match verdict {
+        -1 => Class::Pass,
+        2 => Class::Drop,
+        7 => Class::Sent,
+        other => panic!("TC verdict {other}"),
     }
 }
 
