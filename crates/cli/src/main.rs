@@ -118,6 +118,25 @@ mod tests {
     }
 
     #[test]
+    fn the_manual_page_names_every_command_and_option() {
+        use clap::CommandFactory;
+        let page = include_str!("../../../man/pointsman.8").replace("\\-", "-");
+        let mut commands = vec![Cli::command()];
+        while let Some(command) = commands.pop() {
+            assert!(page.contains(command.get_name()), "{}", command.get_name());
+            for option in command.get_arguments().filter_map(clap::Arg::get_long) {
+                assert!(page.contains(&format!("--{option}")), "--{option}");
+            }
+            commands.extend(
+                command
+                    .get_subcommands()
+                    .filter(|c| !c.is_hide_set())
+                    .cloned(),
+            );
+        }
+    }
+
+    #[test]
     fn ipvsadm_gets_its_arguments_as_they_were_typed() {
         for line in [
             "-L -n",

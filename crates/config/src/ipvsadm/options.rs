@@ -429,3 +429,20 @@ impl<'a> Words<'a> {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_manual_page_names_every_option() {
+        let page = include_str!("../../../../man/ipvsadm.8").replace("\\-", "-");
+        for option in OPTIONS {
+            let long = format!("--{}", option.long);
+            assert!(page.contains(&long), "{long}");
+            for letter in option.shorts.chars() {
+                assert!(page.contains(&format!("-{letter}")), "-{letter}");
+            }
+        }
+    }
+}
