@@ -26,7 +26,7 @@ enum Verb {
     Run(RunArgs),
     /// Start in the background and wait until it answers.
     Start(RunArgs),
-    /// End the director and remove everything it put into the kernel.
+    /// End the director and remove everything it put into the kernel, rules and connections too.
     Stop {
         /// Leave programs, links and tables in place: connections keep flowing, new ones too.
         #[arg(long)]
@@ -45,11 +45,12 @@ struct RunArgs {
     /// Where the programs run.
     #[arg(long, value_enum, default_value_t = HookArg::Auto)]
     hook: HookArg,
-    /// Only on this interface (repeatable); lo is always served. Default: every Ethernet
-    /// interface, new ones as they appear.
+    /// Only on this interface; may be repeated. lo is always served [default: every Ethernet
+    /// interface, new ones as they appear]
     #[arg(long = "interface", value_name = "NAME")]
     interfaces: Vec<String>,
-    /// Slots of the connection table. Default: from memory.
+    /// Slots of the connection table, 64 bytes each [default: a 256th of the memory, between 4 and
+    /// 512 MiB]
     #[arg(long, value_name = "SLOTS", value_parser = clap::value_parser!(u32).range(1..))]
     connections: Option<u32>,
 }
@@ -61,7 +62,7 @@ enum HookArg {
     Auto,
     /// XDP, native if the driver can, generic otherwise.
     Xdp,
-    /// TC.
+    /// TC everywhere.
     Tc,
 }
 

@@ -20,7 +20,12 @@ mod realserver;
 
 /// Layer-4 load balancer: the Linux Virtual Server rebuilt in Rust on eBPF.
 #[derive(Debug, Parser)]
-#[command(name = "pointsman", version, arg_required_else_help = true)]
+#[command(
+    name = "pointsman",
+    version,
+    arg_required_else_help = true,
+    after_help = "To see it work: `pointsman lab nat`, as root. Manual: pointsman(8), ipvsadm(8)."
+)]
 struct Cli {
     /// Work in this network namespace: a name as `ip netns` knows it, or a path.
     #[arg(long, global = true, value_name = "NAME|PATH")]
@@ -31,15 +36,15 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// The daemon: loads the data plane, keeps it true, answers the API.
+    /// The daemon: start, stop and ask it.
     Director(director::Args),
     /// The whole ipvsadm command line (also as the program name `ipvsadm`).
     #[command(disable_help_flag = true)]
     Ipvsadm(RawArgs),
-    /// Print the rules in the form `ipvsadm-restore` reads.
+    /// Print all rules, for `ipvsadm-restore`.
     #[command(disable_help_flag = true)]
     IpvsadmSave(RawArgs),
-    /// Read rules from standard input.
+    /// Replace all rules by those on standard input.
     #[command(disable_help_flag = true)]
     IpvsadmRestore(RawArgs),
     /// Make this machine a real server: VIP on lo, ARP silent, tunnels decapsulated.

@@ -41,7 +41,7 @@ enum Action {
 
 #[derive(Args, Debug)]
 struct UpArgs {
-    /// Virtual address; may be repeated
+    /// Virtual address; may be repeated (`--vip A --vip B`)
     #[arg(long, required = true)]
     vip: Vec<IpAddr>,
     /// How the director forwards to this server

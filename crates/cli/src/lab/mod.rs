@@ -37,7 +37,7 @@ enum Lab {
     Tun(Options),
     /// Remove what `--keep` left standing
     Remove {
-        /// As `--name` said [default: nat, dr and tun]
+        /// The lab's name, as `--name` said [default: nat, dr and tun]
         name: Option<String>,
     },
     /// A page server of a lab
