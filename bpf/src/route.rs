@@ -2,6 +2,7 @@
 //! lookup for local output is. (It needs forwarding enabled on `lo` alone; the director sees to it.)
 
 use core::ffi::c_void;
+use core::mem::MaybeUninit;
 
 use aya_ebpf::bindings::{
     BPF_FIB_LKUP_RET_NO_NEIGH, BPF_FIB_LKUP_RET_NOT_FWDED, BPF_FIB_LKUP_RET_SUCCESS, bpf_fib_lookup,
@@ -61,8 +62,14 @@ pub fn lookup(ctx: *mut c_void, destination: Be32) -> Route {
 /// The helper's question in a frame of its own: its 64 bytes would not fit beside the pipeline's.
 #[inline(never)]
 extern "C" fn ask(ctx: *mut c_void, destination: u32, answer: &mut Answer) -> i32 {
+    let mut params = MaybeUninit::<bpf_fib_lookup>::uninit();
+    // Word by word: clearing it in one go would be a call, with a stack frame.
+    for i in 0..size_of::<bpf_fib_lookup>() / 8 {
+        // SAFETY: within the struct.
+        unsafe { params.as_mut_ptr().cast::<u64>().add(i).write_volatile(0) };
+    }
     // SAFETY: all bits zero is a valid value of this plain struct.
-    let mut params: bpf_fib_lookup = unsafe { core::mem::zeroed() };
+    let params = unsafe { params.assume_init_mut() };
     params.family = AF_INET;
     params.ifindex = LOOPBACK;
     // A length makes the helper tell the route's MTU.
@@ -70,7 +77,7 @@ extern "C" fn ask(ctx: *mut c_void, destination: u32, answer: &mut Answer) -> i3
     params.__bindgen_anon_4.ipv4_dst = destination;
     // SAFETY: the struct is whole and its size is given.
     let code =
-        unsafe { fib_lookup(ctx, &raw mut params, size_of::<bpf_fib_lookup>() as i32, 0) } as i32;
+        unsafe { fib_lookup(ctx, &raw mut *params, size_of::<bpf_fib_lookup>() as i32, 0) } as i32;
     answer.ifindex = params.ifindex;
     // SAFETY: the helper wrote the unions or left them as they were.
     unsafe {

@@ -1,6 +1,7 @@
 //! Tables, clock and routes as the core asks for them, the same for every hook.
 
 use core::ffi::c_void;
+use core::mem::MaybeUninit;
 
 use aya_ebpf::Global;
 use aya_ebpf::helpers::generated::{bpf_get_smp_processor_id, bpf_jiffies64};
@@ -9,8 +10,8 @@ use pointsman_core::conn::{self, Hash, Hints, Key, Set};
 use pointsman_core::drop::Drop;
 use pointsman_core::host::{Host, Route, Tables};
 use pointsman_core::layout::{
-    DROP_SLOTS, EVICTIONS, Egress, MAX_SERVERS, NextHop, Runtime, Schedule, ServerRecord,
-    ServiceId, ServiceRecord, Stats,
+    DROP_SLOTS, EVICTIONS, Egress, MAX_SERVERS, Runtime, Schedule, ServerRecord, ServiceId,
+    ServiceRecord, Stats,
 };
 use pointsman_core::next_hop::Refreshed;
 use pointsman_core::{sched, track};
@@ -35,7 +36,13 @@ pub trait Context {
     /// True when the frame was sent to this host.
     fn is_for_us(&self) -> bool;
     /// [`pointsman_core::next_hop::refresh`] in a stack frame of its own.
-    fn refresh(ctx: *mut c_void, index: u32, tag: u64, epoch: u32, found: &mut Refreshed);
+    fn refresh(
+        ctx: *mut c_void,
+        index: u32,
+        tag: u64,
+        epoch: u32,
+        found: &mut MaybeUninit<Refreshed>,
+    );
 }
 
 /// The host that an eBPF program is to the core.
@@ -163,14 +170,10 @@ impl<C: Context> Host for Kernel<'_, C> {
 
     #[inline(always)]
     fn refresh_apart(&self, index: u32, tag: u64, epoch: u32) -> Refreshed {
-        let mut found = Refreshed {
-            code: 0,
-            ifindex: 0,
-            next: Be32::new(0),
-            hop: NextHop::NONE,
-        };
+        let mut found = MaybeUninit::uninit();
         C::refresh(self.0.raw(), index, tag, epoch, &mut found);
-        found
+        // SAFETY: refresh() writes the whole of it.
+        unsafe { found.assume_init() }
     }
 }
 

@@ -1,6 +1,7 @@
 //! TC: the kernel's packets, with offloads. Aggregates and unfinished checksums stay what they are.
 
 use core::ffi::c_void;
+use core::mem::MaybeUninit;
 
 use aya_ebpf::EbpfContext;
 use aya_ebpf::bindings::{
@@ -169,15 +170,27 @@ impl Context for TcContext {
     }
 
     #[inline(always)]
-    fn refresh(ctx: *mut c_void, index: u32, tag: u64, epoch: u32, found: &mut Refreshed) {
+    fn refresh(
+        ctx: *mut c_void,
+        index: u32,
+        tag: u64,
+        epoch: u32,
+        found: &mut MaybeUninit<Refreshed>,
+    ) {
         refresh(ctx, index, tag, epoch, found);
     }
 }
 
 #[inline(never)]
-extern "C" fn refresh(ctx: *mut c_void, index: u32, tag: u64, epoch: u32, found: &mut Refreshed) {
+extern "C" fn refresh(
+    ctx: *mut c_void,
+    index: u32,
+    tag: u64,
+    epoch: u32,
+    found: &mut MaybeUninit<Refreshed>,
+) {
     let ctx = TcContext::new(ctx.cast());
-    *found = next_hop::refresh(&Kernel(&ctx), index, tag, epoch);
+    found.write(next_hop::refresh(&Kernel(&ctx), index, tag, epoch));
 }
 
 #[inline(never)]
@@ -312,27 +325,37 @@ fn send(ctx: &TcContext, egress: *const Egress) -> i32 {
 
 #[inline(always)]
 fn resolve(ctx: &TcContext, ifindex: u32, next: Be32) -> i32 {
-    // SAFETY: all bits zero is a valid value of this plain struct; the context is the program's own.
+    // struct bpf_redir_neigh: the family, then room for an IPv6 address, of which IPv4 takes the first
+    // word. Written one by one: clearing it in one go would be a call, with a stack frame.
+    let mut params = MaybeUninit::<bpf_redir_neigh>::uninit();
+    let words = [AF_INET, next.raw(), 0, 0, 0];
+    const _: () = assert!(size_of::<bpf_redir_neigh>() == 20);
+    // SAFETY: five words fill the struct; the context is the program's own.
     unsafe {
-        let mut params: bpf_redir_neigh = core::mem::zeroed();
-        params.nh_family = AF_INET;
-        params.__bindgen_anon_1.ipv4_nh = next.raw();
+        for (i, word) in words.into_iter().enumerate() {
+            params
+                .as_mut_ptr()
+                .cast::<u32>()
+                .add(i)
+                .write_volatile(word);
+        }
         if (*ctx.skb.skb).vlan_present != 0 && ifindex != ctx.ingress() {
             bpf_skb_vlan_pop(ctx.skb.skb);
         }
-        bpf_redirect_neigh(
-            ifindex,
-            &raw mut params,
-            size_of::<bpf_redir_neigh>() as i32,
-            0,
-        ) as i32
+        let size = size_of::<bpf_redir_neigh>() as i32;
+        bpf_redirect_neigh(ifindex, params.as_mut_ptr(), size, 0) as i32
     }
 }
 
 /// To a client on the director: received from `lo`, whose link-layer address is zero.
 #[inline(always)]
 fn to_loopback(skb: &mut Skb<'_>) -> i32 {
-    if skb.write(0, [0u16; 6]).is_none() {
+    // As numbers: arrays would be moved by a call.
+    if skb
+        .write(0, 0u64)
+        .and_then(|()| skb.write(8, 0u32))
+        .is_none()
+    {
         return SHOT;
     }
     // SAFETY: the helper only records where the packet goes.

@@ -1,6 +1,7 @@
 //! XDP: frames before they become the kernel's packets.
 
 use core::ffi::c_void;
+use core::mem::MaybeUninit;
 
 use aya_ebpf::EbpfContext;
 use aya_ebpf::bindings::xdp_action;
@@ -34,17 +35,26 @@ impl Frame<'_> {
     /// Moves the link-layer header (14, 18 or 22 bytes) from `from` to the head of the frame.
     #[inline(always)]
     fn move_link_header(&mut self, from: usize, len: usize) -> Option<()> {
-        let head = self.read::<[u16; 7]>(from)?;
-        self.write(0, head)?;
+        self.move_addresses(from)?;
+        let kind = self.read::<u16>(from + 12)?;
+        self.write(12, kind)?;
         if len > 14 {
-            let tag = self.read::<[u16; 2]>(from + 14)?;
+            let tag = self.read::<u32>(from + 14)?;
             self.write(14, tag)?;
         }
         if len > 18 {
-            let tag = self.read::<[u16; 2]>(from + 18)?;
+            let tag = self.read::<u32>(from + 18)?;
             self.write(18, tag)?;
         }
         Some(())
+    }
+
+    /// Moves both link-layer addresses; as numbers, since arrays would be moved by a call.
+    #[inline(always)]
+    fn move_addresses(&mut self, from: usize) -> Option<()> {
+        let (first, second) = (self.read::<u64>(from)?, self.read::<u32>(from + 8)?);
+        self.write(0, first)?;
+        self.write(8, second)
     }
 
     #[inline(always)]
@@ -152,15 +162,27 @@ impl Context for XdpContext {
     }
 
     #[inline(always)]
-    fn refresh(ctx: *mut c_void, index: u32, tag: u64, epoch: u32, found: &mut Refreshed) {
+    fn refresh(
+        ctx: *mut c_void,
+        index: u32,
+        tag: u64,
+        epoch: u32,
+        found: &mut MaybeUninit<Refreshed>,
+    ) {
         refresh(ctx, index, tag, epoch, found);
     }
 }
 
 #[inline(never)]
-extern "C" fn refresh(ctx: *mut c_void, index: u32, tag: u64, epoch: u32, found: &mut Refreshed) {
+extern "C" fn refresh(
+    ctx: *mut c_void,
+    index: u32,
+    tag: u64,
+    epoch: u32,
+    found: &mut MaybeUninit<Refreshed>,
+) {
     let ctx = XdpContext::new(ctx.cast());
-    *found = next_hop::refresh(&Kernel(&ctx), index, tag, epoch);
+    found.write(next_hop::refresh(&Kernel(&ctx), index, tag, epoch));
 }
 
 #[inline(never)]
@@ -255,15 +277,16 @@ fn send(ctx: &XdpContext, frame: &mut Frame<'_>, egress: *const Egress) -> u32 {
 
 #[inline(always)]
 fn untag(frame: &mut Frame<'_>) -> Option<()> {
-    let addresses = frame.read::<[u16; 6]>(0)?;
+    let (first, second) = (frame.read::<u64>(0)?, frame.read::<u32>(8)?);
     frame.adjust_head(ethernet::TAG_LEN as i32)?;
-    frame.write(0, addresses)
+    frame.write(0, first)?;
+    frame.write(8, second)
 }
 
 #[inline(always)]
 fn tag(frame: &mut Frame<'_>, id: u16) -> Option<()> {
-    let addresses = frame.read::<[u16; 6]>(0)?;
     frame.adjust_head(-(ethernet::TAG_LEN as i32))?;
-    frame.write(0, addresses)?;
-    frame.write(ethernet::TYPE, [ethernet::VLAN.raw(), id.to_be()])
+    frame.move_addresses(ethernet::TAG_LEN)?;
+    let tag = u32::from(ethernet::VLAN.raw()) | u32::from(id.to_be()) << 16;
+    frame.write(ethernet::TYPE, tag)
 }

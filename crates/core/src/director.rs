@@ -9,7 +9,7 @@ use crate::atomic;
 use crate::conn::{
     self, Found, KIND_METHOD, KIND_REWRITE, KIND_TO_LOOPBACK, KIND_TO_STACK, Slot, Tag, Word,
 };
-use crate::connect::{self, Outcome};
+use crate::connect::{self, LOOPBACK, Outcome};
 use crate::drop::Drop;
 use crate::forward::nat::{self, Rewrite};
 use crate::forward::{self, direct, tunnel};
@@ -228,8 +228,10 @@ fn established<H: Host, P: Packet>(
     }
     let kind = word.kind();
     let way = if kind & KIND_TO_LOOPBACK != 0 {
-        if H::HANDS_UP {
-            return Ok(Verdict::HandUp);
+        // A reply to a client on the director comes by twice: from outside, and then from `lo`, where
+        // it was sent; a client bound to an address of its own even sees it unchanged.
+        if host.ingress() == LOOPBACK {
+            return Ok(Verdict::Pass);
         }
         Way::Local
     } else if epoch == Tag::stamp(found.tag, present) {
@@ -255,7 +257,11 @@ fn established<H: Host, P: Packet>(
             }
         }
     };
-    // What XDP cannot send itself goes up before anything is counted or changed.
+    // What XDP cannot send or deliver itself goes up before anything is counted or changed: TC on the
+    // same interface sees it next.
+    if H::HANDS_UP && matches!(way, Way::Local) {
+        return Ok(Verdict::HandUp);
+    }
     let mut egress = core::ptr::null();
     if let Way::Neighbour(hop) = way {
         egress = host.egress(hop.egress()).ok_or(Drop::Internal)?;

@@ -5,8 +5,8 @@ use pointsman_model::{Protocol, Scheduler};
 use crate::frame::{ACK, FIN, Frame, IPIP, SYN};
 use crate::user::Class;
 use crate::world::{
-    BACK_MAC, CLIENT, CLIENT_MAC, DIP, FRONT_MAC, Hook, Hooks, RS1, RS2, RS3, Side, Stage,
-    TUNNEL_SOURCE, VIP, World, client_tcp, direct, mac_of, nat, server_tcp, tunnel,
+    BACK_MAC, CLIENT, CLIENT_MAC, DIP, FRONT_MAC, Hook, Hooks, RS1, RS2, RS3, STAYS_HERE, Side,
+    Stage, TUNNEL_SOURCE, VIP, World, client_tcp, direct, mac_of, nat, server_tcp, tunnel,
 };
 
 #[test]
@@ -94,10 +94,13 @@ fn packets_are_forwarded_as_their_method_says() {
         );
         world.play(
             "a server on the director itself by NAT",
-            Hooks::Agree,
+            Hooks::Differ(STAYS_HERE),
             |s| {
                 s.tcp_service(Scheduler::Rr, &[nat(DIP, 8080)]);
                 let there = s.client_sends(client_tcp(40000, SYN));
+                if s.hook == Hook::Xdp {
+                    return there.passes_untouched();
+                }
                 assert_eq!(there.class, Class::Pass);
                 let expected = Frame::tcp((CLIENT, 40000), (DIP, 8080), SYN);
                 let expected = expected.between(CLIENT_MAC, FRONT_MAC).bytes();

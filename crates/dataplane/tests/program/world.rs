@@ -80,6 +80,9 @@ pub enum Hooks {
     Differ(&'static str),
 }
 
+/// Why hooks differ about packets for the director itself.
+pub const STAYS_HERE: &str = "what stays on the director is TC's: XDP hands it up untouched";
+
 /// The real programs and the director in user space.
 pub struct World {
     plane: DataPlane,
