@@ -20,7 +20,7 @@ use crate::attach::Attached;
 use crate::memory::Mapped;
 use crate::tables::maps::{Ids, LEDGER_LEN, Ledger, Maps};
 use crate::tables::{Tables, fresh_runtime};
-use crate::{Attachment, DropCount, Error, HookChoice, Interface, object};
+use crate::{Attachment, DropCount, Error, Hook, HookChoice, Interface, object};
 
 const BPF_F_MMAPABLE: u32 = 1 << 10;
 
@@ -123,11 +123,15 @@ impl DataPlane {
         interface: &Interface,
         choice: HookChoice,
     ) -> Result<Attachment, Error> {
-        self.attached.attach(&mut self.ebpf, interface, choice)
+        let attachment = self.attached.attach(&mut self.ebpf, interface, choice)?;
+        self.tables
+            .set_xdp(interface.index, attachment.hook == Hook::XdpNative);
+        Ok(attachment)
     }
 
     /// Forgets an interface that is gone, or detaches from one that stays.
     pub fn detach(&mut self, index: u32) {
+        self.tables.set_xdp(index, false);
         self.attached.detach(index);
     }
 

@@ -129,7 +129,7 @@ pub fn partner<T: Tables>(tables: &T, of: *const Slot, index: u32) -> Option<Fou
 }
 
 /// Takes a slot for a new key: a free or lapsed one of the first set, then of the second; else the
-/// half-open or closing connection of either set that lapses first. [`NO_SLOT`] when every slot
+/// half-open, closing or UDP connection of either set, in this order, that lapses first. [`NO_SLOT`] when every slot
 /// holds an established connection. What was there is removed with its other direction.
 ///
 /// The slot is the caller's alone until [`publish`] or [`release`].
@@ -180,7 +180,7 @@ fn claim_evicting<T: Tables>(tables: &T, hash: Hash, now: u32) -> u32 {
             best = candidate;
         }
     }
-    if best >> 40 >= 2 {
+    if best >> 40 >= 3 {
         return NO_SLOT;
     }
     let way = best as u32 & (2 * WAYS - 1);

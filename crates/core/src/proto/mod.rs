@@ -26,12 +26,16 @@ pub fn is_active(proto: u8, state: u8) -> bool {
     proto == ipv4::TCP && tcp::is_active(state)
 }
 
+/// UDP gives its slot last, but it does: no handshake proves that a client exists, and a flood of
+/// forged sources must not keep TCP out.
+const UDP_RANK: u8 = 3;
+
 /// How readily a connection gives its slot to a new one: 0 never, otherwise lower goes first.
 #[inline(always)]
 pub fn eviction_rank(proto: u8, state: u8) -> u8 {
     if proto == ipv4::TCP {
         tcp::eviction_rank(state)
     } else {
-        0
+        UDP_RANK
     }
 }

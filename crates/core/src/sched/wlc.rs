@@ -30,7 +30,7 @@ pub(crate) fn choose<T: Tables>(tables: &T, schedule: Schedule) -> Option<u32> {
         };
         // An overloaded server weighs nothing, which is never better: without a branch, since the
         // verifier follows every path through every turn of this loop.
-        let present = (flags / SERVER_OVERLOADED & 1).wrapping_sub(1);
+        let present = ((flags / SERVER_OVERLOADED) & 1).wrapping_sub(1);
         let load = u64::from(active) * 257 + u64::from(inactive);
         let weight = u64::from(entry.weight() & present);
         if best_load * weight > load * best_weight {

@@ -36,6 +36,7 @@ impl Tables {
     }
 
     fn adopt_services(&mut self) {
+        let mut blocks = Vec::new();
         for index in 0..MAX_SERVICES {
             let Some(record) = self.maps.services.read(index).filter(|r| r.in_use != 0) else {
                 continue;
@@ -47,9 +48,7 @@ impl Tables {
                 .resize_with(self.services.len().max(index as usize + 1), || None);
             self.next_order = self.next_order.max(record.order + 1);
             let block = self.block_of(&record);
-            if let Some(block) = block {
-                self.arena.reserve(block.offset + block.len);
-            }
+            blocks.extend(block);
             self.by_key.insert(spec.key, index);
             self.services[index as usize] = Some(Service {
                 spec,
@@ -59,6 +58,7 @@ impl Tables {
                 rates: RateEstimator::default(),
             });
         }
+        self.arena.adopt(blocks);
     }
 
     fn adopt_servers(&mut self) {

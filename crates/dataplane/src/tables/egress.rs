@@ -5,8 +5,9 @@ use pointsman_core::layout::{EGRESS_LOCAL, Egress, MAX_EGRESS};
 use super::maps::Maps;
 use crate::Interface;
 
-/// Puts an interface in, or brings its entry up to date; true when something changed.
-pub(crate) fn set(maps: &mut Maps, interface: &Interface) -> bool {
+/// Puts an interface in, or brings its entry up to date; true when something changed. `xdp` says
+/// whether XDP may send out of it (of its parent, for a VLAN device).
+pub(crate) fn set(maps: &mut Maps, interface: &Interface, xdp: bool) -> bool {
     let Some(at) = maps
         .egress_ids
         .get(&interface.index)
@@ -17,11 +18,8 @@ pub(crate) fn set(maps: &mut Maps, interface: &Interface) -> bool {
     };
     let mac = interface.mac;
     let word = |i: usize| u16::from_ne_bytes([mac[i], mac[i + 1]]);
-    let (xdp_ifindex, vlan) = match interface.vlan {
-        Some((parent, id)) => (parent, id),
-        None if xdp_can_send_to(interface) => (interface.index, 0),
-        None => (0, 0),
-    };
+    let (sends, vlan) = interface.vlan.unwrap_or((interface.index, 0));
+    let xdp_ifindex = if xdp { sends } else { 0 };
     let old = maps.egress.read(at).unwrap_or_default();
     let mut new = Egress::default();
     new.ifindex = interface.index;
@@ -68,8 +66,12 @@ fn free(maps: &Maps, index: u32) -> Option<u32> {
         .or_else(|| (1..MAX_EGRESS).find(is_free))
 }
 
-/// Whether XDP can send frames out of a device (`ndo_xdp_xmit`): hardware and veth can, most other
-/// software devices cannot; TC does it for them.
-fn xdp_can_send_to(interface: &Interface) -> bool {
-    interface.ethernet && matches!(interface.kind.as_deref(), None | Some("veth"))
+/// Says whether XDP may send out of an interface, through `sends` (itself, or a VLAN's parent).
+pub(crate) fn set_xdp(maps: &Maps, index: u32, sends: u32, xdp: bool) {
+    if let Some(at) = maps.egress_ids.get(&index)
+        && let Some(entry) = maps.egress.at(at)
+    {
+        // SAFETY: at() checked the bounds.
+        unsafe { (&raw mut (*entry).xdp_ifindex).write_volatile(if xdp { sends } else { 0 }) };
+    }
 }

@@ -48,8 +48,10 @@ pub struct Tables {
     next_server: u32,
     next_order: u32,
     arena: Arena,
-    /// Interface indices of VLAN devices.
-    vlan_devices: HashSet<u32>,
+    /// VLAN devices and their parents, by interface index.
+    vlan_devices: HashMap<u32, u32>,
+    /// Interfaces XDP may send out of.
+    xdp: HashSet<u32>,
     totals: RateEstimator,
 }
 
@@ -100,7 +102,8 @@ impl Tables {
             free_servers: Vec::new(),
             next_server: 0,
             next_order: 1,
-            vlan_devices: HashSet::new(),
+            vlan_devices: HashMap::new(),
+            xdp: HashSet::new(),
             totals: RateEstimator::default(),
         };
         tables.adopt();
@@ -458,21 +461,42 @@ impl Tables {
 
     /// An interface appeared or changed.
     pub fn set_interface(&mut self, interface: &Interface) {
-        if interface.vlan.is_some() && self.vlan_devices.insert(interface.index) {
+        if let Some((parent, _)) = interface.vlan {
+            self.vlan_devices.insert(interface.index, parent);
             self.count_vlan_devices();
         }
-        if egress::set(&mut self.maps, interface) {
+        let sends = interface.vlan.map_or(interface.index, |(parent, _)| parent);
+        let xdp = self.xdp.contains(&sends);
+        if egress::set(&mut self.maps, interface, xdp) {
             self.advance_epoch();
         }
     }
 
     /// An interface is gone.
     pub fn remove_interface(&mut self, index: u32) {
-        if self.vlan_devices.remove(&index) {
+        if self.vlan_devices.remove(&index).is_some() {
             self.count_vlan_devices();
         }
         if egress::remove(&mut self.maps, index) {
             self.advance_epoch();
+        }
+    }
+
+    /// Whether XDP may send out of an interface: only where it runs natively itself. Elsewhere the
+    /// driver may drop what it is handed, silently; TC sends in its place.
+    pub fn set_xdp(&mut self, index: u32, native: bool) {
+        if native {
+            self.xdp.insert(index);
+        } else {
+            self.xdp.remove(&index);
+        }
+        egress::set_xdp(&self.maps, index, index, native);
+        for (&vlan, _) in self
+            .vlan_devices
+            .iter()
+            .filter(|&(_, &parent)| parent == index)
+        {
+            egress::set_xdp(&self.maps, vlan, index, native);
         }
     }
 

@@ -281,9 +281,18 @@ impl Arena {
         }
     }
 
-    /// Marks words that are in use (adoption): everything below their end is taken.
-    pub(crate) fn reserve(&mut self, end: u32) {
-        self.top = self.top.max(end);
+    /// Marks blocks that are in use (adoption); what lies between them is free.
+    pub(crate) fn adopt(&mut self, mut blocks: Vec<Block>) {
+        blocks.sort_by_key(|block| block.offset);
+        for block in blocks {
+            while self.top < block.offset {
+                let gap = block.offset - self.top;
+                let len = 1 << gap.ilog2();
+                self.free.entry(len).or_default().push(self.top);
+                self.top += len;
+            }
+            self.top = self.top.max(block.offset + block.len);
+        }
     }
 
     /// Finds room for `words`.
@@ -439,6 +448,17 @@ mod tests {
                 proptest::prop_assert_eq!(count(&served_rr, i), turn);
             }
         }
+    }
+
+    #[test]
+    fn what_lies_between_adopted_blocks_is_free() {
+        let mut arena = Arena::new(16);
+        let block = |offset, len| Block { offset, len };
+        arena.adopt(vec![block(8, 4), block(0, 2)]);
+        assert_eq!(arena.take(4).unwrap(), block(2, 4));
+        assert_eq!(arena.take(2).unwrap(), block(6, 2));
+        assert_eq!(arena.take(4).unwrap(), block(12, 4));
+        assert!(arena.take(1).is_err());
     }
 
     #[test]

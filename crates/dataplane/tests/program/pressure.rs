@@ -23,7 +23,7 @@ fn establish(s: &mut Stage<'_>, ports: std::ops::Range<u16>) {
 }
 
 #[test]
-fn a_full_table_gives_up_half_open_and_closing_connections_only() {
+fn a_full_table_gives_up_what_is_not_established() {
     World::alone(SLOTS.into(), |world| {
         world.play("full of established connections", Hooks::Agree, |s| {
             s.tcp_service(Scheduler::Rr, &[direct(RS1)]);
@@ -38,13 +38,16 @@ fn a_full_table_gives_up_half_open_and_closing_connections_only() {
                 s.client_sends(client_tcp(port, ACK)).sent();
             }
         });
-        world.play("full of UDP", Hooks::Agree, |s| {
+        world.play("full of UDP, which gives way too", Hooks::Agree, |s| {
             s.service(Protocol::Udp, 53, Scheduler::Rr, &[direct(RS1)]);
             let from = |port| Frame::udp((CLIENT, port), (VIP, 53), b"");
             for port in 1000..1000 + SLOTS {
                 s.client_sends(from(port)).sent();
             }
-            s.client_sends(from(2000)).dropped("table-full");
+            let evicted = evictions(s, |s| {
+                s.client_sends(from(2000)).sent();
+            });
+            assert_eq!((evicted, s.counts()), (1, (0, 16)));
         });
         world.play(
             "half-open before closing, oldest first",

@@ -213,6 +213,7 @@ impl World {
                     }
                     plane.tables().set_interface(&interface);
                     user.tables.set_interface(&interface);
+                    user.tables.set_xdp(interface.index, !interface.loopback);
                 }
                 user.routes = vec![
                     (CLIENT.octets(), To::Neighbour(front, CLIENT_MAC, 1500)),
