@@ -73,6 +73,10 @@ pub struct TableStatus {
     pub connections: u32,
     /// Slots of the connection table; a connection takes one per direction that the director sees.
     pub connection_slots: u32,
+    /// Connections that gave their slot to a new one before they lapsed, because both sets they
+    /// could lie in were full.
+    #[serde(default)]
+    pub evictions: u64,
 }
 
 /// How packets reach a real server.

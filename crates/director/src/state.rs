@@ -300,6 +300,7 @@ impl Director {
         let tables = self.dataplane.tables();
         let services = tables.services();
         let connection_slots = tables.connection_slots();
+        let evictions = tables.evictions();
         let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
         Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -312,6 +313,7 @@ impl Director {
                 servers: count(services.iter().map(|service| service.servers.len()).sum()),
                 connections: self.live,
                 connection_slots,
+                evictions,
             },
             interfaces: self.links.status(&self.dataplane.attachments()),
             next_hops: self

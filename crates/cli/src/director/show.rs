@@ -44,6 +44,14 @@ pub fn status(status: &Status) -> String {
         "  connections  {} live, {} slots",
         tables.connections, tables.connection_slots
     );
+    if tables.evictions != 0 {
+        let _ = writeln!(
+            text,
+            "               {} gave way to new ones before their time: the table is too small \
+             (--connections), or under attack",
+            tables.evictions
+        );
+    }
     next_hops(&mut text, status);
     drops(&mut text, status);
     text
@@ -142,6 +150,7 @@ mod tests {
                 servers: 2,
                 connections: 3,
                 connection_slots: 4096,
+                evictions: 0,
             },
             interfaces: vec![
                 InterfaceStatus {
