@@ -27,7 +27,14 @@ pub fn main(args: &Args) -> Result<()> {
     setup::ensure(Purpose::Test)?;
     setup::require_root("running eBPF programs")?;
     let output = cargo::cargo()
-        .args(["bench", "--locked", "--package", "pointsman-dataplane", "--bench", "paths"])
+        .args([
+            "bench",
+            "--locked",
+            "--package",
+            "pointsman-dataplane",
+            "--bench",
+            "paths",
+        ])
         .stderr(Stdio::inherit())
         .output()
         .context("starting cargo")?;

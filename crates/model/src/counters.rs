@@ -68,7 +68,10 @@ pub struct RateEstimator {
 impl RateEstimator {
     /// Starts from present totals with all rates zero.
     pub fn starting_at(totals: Counters) -> Self {
-        Self { last: totals, ..Self::default() }
+        Self {
+            last: totals,
+            ..Self::default()
+        }
     }
 
     /// Takes the totals of now; call it every two seconds.
@@ -107,7 +110,11 @@ mod tests {
     /// The decay the kernel showed after one burst of 15 packets and 804 bytes.
     #[test]
     fn a_burst_decays_as_in_the_kernel() {
-        let burst = Counters { in_packets: 15, in_bytes: 804, ..Counters::default() };
+        let burst = Counters {
+            in_packets: 15,
+            in_bytes: 804,
+            ..Counters::default()
+        };
         let mut est = RateEstimator::default();
         let mut pps = Vec::new();
         let mut bps = Vec::new();

@@ -107,14 +107,28 @@ impl ServiceKey {
 impl fmt::Display for ServiceKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
-            Self::Address { protocol, addr: IpAddr::V4(a), port } => {
+            Self::Address {
+                protocol,
+                addr: IpAddr::V4(a),
+                port,
+            } => {
                 write!(f, "{} {a}:{port}", protocol.name())
             }
-            Self::Address { protocol, addr: IpAddr::V6(a), port } => {
+            Self::Address {
+                protocol,
+                addr: IpAddr::V6(a),
+                port,
+            } => {
                 write!(f, "{} [{a}]:{port}", protocol.name())
             }
-            Self::Mark { mark, family: Family::V4 } => write!(f, "FWM {mark}"),
-            Self::Mark { mark, family: Family::V6 } => write!(f, "FWM {mark} IPv6"),
+            Self::Mark {
+                mark,
+                family: Family::V4,
+            } => write!(f, "FWM {mark}"),
+            Self::Mark {
+                mark,
+                family: Family::V6,
+            } => write!(f, "FWM {mark} IPv6"),
         }
     }
 }

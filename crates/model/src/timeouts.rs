@@ -14,7 +14,11 @@ pub struct Timeouts {
 impl Default for Timeouts {
     /// The kernel's: 900, 120, 300.
     fn default() -> Self {
-        Self { tcp: 900, tcp_fin: 120, udp: 300 }
+        Self {
+            tcp: 900,
+            tcp_fin: 120,
+            udp: 300,
+        }
     }
 }
 

@@ -10,7 +10,10 @@ use crate::{Error, Family, Forwarding, ServerSpec, ServiceSpec};
 /// [`Error::Invalid`] for an IPv6 prefix outside 1..=128.
 pub fn service(spec: &ServiceSpec) -> Result<(), Error> {
     if spec.key.family() == Family::V6 && !(1..=128).contains(&spec.prefix_len) {
-        return Err(Error::Invalid(format!("IPv6 prefix length {}", spec.prefix_len)));
+        return Err(Error::Invalid(format!(
+            "IPv6 prefix length {}",
+            spec.prefix_len
+        )));
     }
     Ok(())
 }
@@ -32,16 +35,19 @@ pub fn server(service: &ServiceSpec, spec: &ServerSpec) -> Result<(), Error> {
     }
     let reachable = match spec.key.addr {
         IpAddr::V4(a) => !a.is_multicast() && !a.is_broadcast() && !a.is_unspecified(),
-        IpAddr::V6(a) => {
-            !a.is_multicast() && !a.is_unspecified() && !a.is_unicast_link_local()
-        }
+        IpAddr::V6(a) => !a.is_multicast() && !a.is_unspecified() && !a.is_unicast_link_local(),
     };
     if !reachable {
-        return Err(Error::Invalid(format!("{} is not a unicast address", spec.key.addr)));
+        return Err(Error::Invalid(format!(
+            "{} is not a unicast address",
+            spec.key.addr
+        )));
     }
     let foreign = Family::from(spec.key.addr) != service.key.family();
     if foreign && !matches!(spec.forwarding, Forwarding::Tunnel(_)) {
-        return Err(Error::Invalid("another address family needs a tunnel".into()));
+        return Err(Error::Invalid(
+            "another address family needs a tunnel".into(),
+        ));
     }
     Ok(())
 }

@@ -12,7 +12,7 @@ const TRIES: u32 = 16;
 
 /// The next server; overloaded ones are passed over.
 #[inline(always)]
-pub fn choose<T: Tables>(
+pub(crate) fn choose<T: Tables>(
     tables: &T,
     service: *mut ServiceRecord,
     schedule: Schedule,

@@ -54,7 +54,7 @@ const _: () = assert!(STRIDE * STRIDE >= MAX_SERVERS_PER_SERVICE);
 
 /// The server at the next place of the cycle; overloaded ones are passed over.
 #[inline(always)]
-pub fn choose<T: Tables>(
+pub(crate) fn choose<T: Tables>(
     tables: &T,
     service: *mut ServiceRecord,
     schedule: Schedule,
