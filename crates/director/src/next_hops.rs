@@ -121,11 +121,16 @@ impl NextHops {
             .copied()
             .collect();
         for server in gone {
-            if let Some(key) = self.key_of(server) {
-                self.unuse(key, server);
-            }
-            self.servers.remove(&server);
+            self.forget(server);
         }
+    }
+
+    /// Forgets a server: added again, it is looked up again.
+    pub fn forget(&mut self, server: Ipv4Addr) {
+        if let Some(key) = self.key_of(server) {
+            self.unuse(key, server);
+        }
+        self.servers.remove(&server);
     }
 
     /// Every server.

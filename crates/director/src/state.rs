@@ -128,11 +128,19 @@ impl Director {
             .into_iter()
             .map(|change| {
                 let server = match &change {
-                    Change::AddServer { server, .. } => Some(server.key.addr),
+                    Change::AddServer { server, .. } => match server.key.addr {
+                        IpAddr::V4(addr) => Some(addr),
+                        IpAddr::V6(_) => None,
+                    },
                     _ => None,
                 };
+                let new = server.is_some_and(|s| !self.dataplane.tables().has_server_at(s));
                 let result = self.apply_one(change);
-                if let (Ok(()), Some(IpAddr::V4(server))) = (&result, server) {
+                if let (Ok(()), Some(server)) = (&result, server) {
+                    if new {
+                        // Removed and added in one go: the tables know nothing of it any more.
+                        self.hops.forget(server);
+                    }
                     servers.insert(server);
                 }
                 result

@@ -518,6 +518,11 @@ impl Tables {
         self.by_address.keys().copied().collect()
     }
 
+    /// Whether some service has a real server at this address.
+    pub fn has_server_at(&self, address: Ipv4Addr) -> bool {
+        self.by_address.contains_key(&address)
+    }
+
     /// Source address of tunnels towards `server`: what the route there prefers.
     pub fn set_tunnel_source(&mut self, server: Ipv4Addr, source: Ipv4Addr) {
         for &index in self.by_address.get(&server).into_iter().flatten() {

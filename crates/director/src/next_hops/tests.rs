@@ -145,6 +145,17 @@ fn a_gateway_is_released_with_its_last_server() {
 }
 
 #[test]
+fn a_server_removed_and_added_at_once_is_told_of_anew() {
+    let mut hops = NextHops::default();
+    assert_eq!(hops.add([SERVER]), [SERVER]);
+    let first = hops.routed(SERVER, way(Some(GATEWAY)));
+    assert!(hops.add([SERVER]).is_empty());
+    hops.forget(SERVER);
+    assert_eq!(hops.add([SERVER]), [SERVER]);
+    assert_eq!(hops.routed(SERVER, way(Some(GATEWAY))), first);
+}
+
+#[test]
 fn a_rerouted_server_changes_its_neighbour_and_is_judged_by_the_new_one() {
     let mut hops = one_server();
     hops.neighbour(key(SERVER), entry(NeighbourState::Failed, 1));
