@@ -143,7 +143,7 @@ pub enum Opened {
     Pass,
     /// Counted and gone.
     Drop(Drop),
-    /// Counted; [`unreachable`] tells the sender that nobody takes its connection.
+    /// Counted; [`unreachable()`] tells the sender that nobody takes its connection.
     NoDestination,
 }
 

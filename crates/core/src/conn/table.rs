@@ -132,7 +132,7 @@ pub fn partner<T: Tables>(tables: &T, of: *const Slot, index: u32) -> Option<Fou
 /// half-open, closing or UDP connection of either set, in this order, that lapses first. [`NO_SLOT`] when every slot
 /// holds an established connection. What was there is removed with its other direction.
 ///
-/// The slot is the caller's alone until [`publish`] or [`release`].
+/// The slot is the caller's alone until it is published or released.
 #[inline(always)]
 pub fn claim<T: Tables>(tables: &T, hash: Hash, now: u32) -> u32 {
     let mask = tables.set_mask();
