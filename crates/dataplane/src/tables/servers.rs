@@ -1,0 +1,313 @@
+//! Adding, changing and removing real servers, and what is known of the way to them.
+//!
+//! A removed server goes to the trash and keeps its index until no connection refers to it.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use pointsman_core::addr::{Be16, Be32};
+use pointsman_core::atomic;
+use pointsman_core::forward;
+use pointsman_core::host::Tables as _;
+use pointsman_core::layout::{
+    MAX_SERVERS, SERVER_AVAILABLE, SERVER_NEIGHBOUR_DEAD, SERVER_NO_ROUTE, ServerRecord,
+};
+use pointsman_model::{
+    Encapsulation, Error, Forwarding, RateEstimator, ServerKey, ServerSpec, ServiceKey, validate,
+};
+
+use super::{Server, Tables, counters};
+
+impl Tables {
+    /// Adds a real server at the head of its service's list.
+    ///
+    /// # Errors
+    /// As IPVS; [`Error::NotSupported`] for what is not there yet.
+    pub fn add_server(&mut self, key: &ServiceKey, spec: &ServerSpec) -> Result<(), Error> {
+        let index = self.index_of(key).ok_or(Error::NoSuchService)?;
+        let rip = self.check_server(index, spec)?;
+        if self.find_server(index, &spec.key).is_some() {
+            return Err(Error::DestinationExists);
+        }
+        let revived = self.trash.remove(&(*key, spec.key));
+        let server = match revived {
+            Some(server) => server,
+            None => self.take_server()?,
+        };
+        let order = self.take_order();
+        if revived.is_none() {
+            // SAFETY: all bits zero is a valid record.
+            let mut record: ServerRecord = unsafe { std::mem::zeroed() };
+            record.rip = Be32::from_octets(rip.octets());
+            record.rport = Be16::new(spec.key.port);
+            record.in_use = 1;
+            self.maps.servers.write(server, record);
+        }
+        self.with_server_record(server, |at| {
+            // SAFETY: the pointer is into the map.
+            unsafe {
+                (&raw mut (*at).service).write_volatile(index);
+                (&raw mut (*at).order).write_volatile(order);
+                (&raw mut (*at).idle_since).write_volatile(0);
+            }
+        });
+        self.describe_server(server, spec);
+        counters::zero_server(&self.maps, server);
+        let raw = counters::raw(&self.maps, server);
+        self.servers.insert(
+            server,
+            Server {
+                spec: *spec,
+                service: *key,
+                rates: RateEstimator::starting_at(raw),
+            },
+        );
+        self.inherit(rip, server);
+        self.by_address.entry(rip).or_default().push(server);
+        self.keep_place(index, None);
+        self.service_mut(index).servers.insert(0, server);
+        let added = self.compile(index);
+        if added.is_err() {
+            self.unlist(index, server);
+            self.discard(server);
+            return added;
+        }
+        if revived.is_some() {
+            self.advance_epoch();
+        }
+        Ok(())
+    }
+
+    /// Replaces a real server's properties; its place in the list stays.
+    ///
+    /// # Errors
+    /// As IPVS.
+    pub fn edit_server(&mut self, key: &ServiceKey, spec: &ServerSpec) -> Result<(), Error> {
+        let index = self.index_of(key).ok_or(Error::NoSuchService)?;
+        self.check_server(index, spec)?;
+        let server = self
+            .find_server(index, &spec.key)
+            .ok_or(Error::NoSuchDestination)?;
+        self.keep_place(index, None);
+        self.servers.get_mut(&server).expect("listed").spec = *spec;
+        self.describe_server(server, spec);
+        self.compile(index)
+    }
+
+    /// Removes a real server; its connections stay and their packets are dropped, as in IPVS.
+    ///
+    /// # Errors
+    /// As IPVS.
+    pub fn delete_server(&mut self, key: &ServiceKey, spec: &ServerKey) -> Result<(), Error> {
+        let index = self.index_of(key).ok_or(Error::NoSuchService)?;
+        let server = self
+            .find_server(index, spec)
+            .ok_or(Error::NoSuchDestination)?;
+        self.keep_place(index, Some(server));
+        self.unlist(index, server);
+        let left = counters::of_server(&self.maps, server);
+        let folded = counters::folded(&self.maps, index).plus(left);
+        counters::set_folded(&self.maps, index, folded);
+        self.discard(server);
+        self.advance_epoch();
+        self.compile(index)
+    }
+
+    /// Addresses of all real servers, without repetition: their next hops are to be kept resolved.
+    pub fn server_addresses(&self) -> Vec<Ipv4Addr> {
+        self.by_address.keys().copied().collect()
+    }
+
+    /// Whether some service has a real server at this address.
+    pub fn has_server_at(&self, address: Ipv4Addr) -> bool {
+        self.by_address.contains_key(&address)
+    }
+
+    /// Source address of tunnels towards `server`: what the route there prefers.
+    pub fn set_tunnel_source(&mut self, server: Ipv4Addr, source: Ipv4Addr) {
+        for &index in self.by_address.get(&server).into_iter().flatten() {
+            self.with_server_record(index, |at| {
+                let source = Be32::from_octets(source.octets());
+                // SAFETY: the pointer is into the map.
+                unsafe { (&raw mut (*at).tunnel_source).write_volatile(source) };
+            });
+        }
+    }
+
+    /// The neighbour towards `server` does not answer (or answers again); packets to it are a
+    /// named drop while it does not.
+    pub fn set_neighbour_dead(&mut self, server: Ipv4Addr, dead: bool) {
+        for &index in self.by_address.get(&server).into_iter().flatten() {
+            self.set_flag(index, SERVER_NEIGHBOUR_DEAD, dead);
+        }
+    }
+
+    /// No route leads to `server`, or one does (again); connections to it are refused while none
+    /// does.
+    pub fn set_no_route(&mut self, server: Ipv4Addr, missing: bool) {
+        let mut changed = false;
+        for &index in self.by_address.get(&server).into_iter().flatten() {
+            let old = self.maps.servers.read(index).map_or(0, |s| s.flags) & SERVER_NO_ROUTE != 0;
+            changed |= old != missing;
+            self.set_flag(index, SERVER_NO_ROUTE, missing);
+        }
+        if changed {
+            self.advance_epoch();
+        }
+    }
+
+    pub(super) fn find_server(&self, index: u32, key: &ServerKey) -> Option<u32> {
+        let service = self.services[index as usize].as_ref()?;
+        service
+            .servers
+            .iter()
+            .copied()
+            .find(|s| self.servers[s].spec.key == *key)
+    }
+
+    pub(super) fn check_server(&self, index: u32, spec: &ServerSpec) -> Result<Ipv4Addr, Error> {
+        let service = self.services[index as usize]
+            .as_ref()
+            .expect("indexed services exist");
+        validate::server(&service.spec, spec)?;
+        let missing = match spec.forwarding {
+            Forwarding::Tunnel(Encapsulation::Gue { .. } | Encapsulation::Gre { .. }) => {
+                Some("GUE and GRE tunnels")
+            }
+            _ if spec.upper_threshold != 0 || spec.lower_threshold != 0 => {
+                Some("connection thresholds")
+            }
+            _ => None,
+        };
+        if let Some(what) = missing {
+            return Err(Error::NotSupported(what.into()));
+        }
+        match spec.key.addr {
+            IpAddr::V4(rip) => Ok(rip),
+            IpAddr::V6(_) => Err(Error::NotSupported("IPv6 real servers".into())),
+        }
+    }
+
+    /// Writes what an operator may change about a server.
+    pub(super) fn describe_server(&mut self, server: u32, spec: &ServerSpec) {
+        self.with_server_record(server, |at| {
+            // SAFETY: the pointer is into the map.
+            unsafe {
+                (&raw mut (*at).method).write_volatile(method(spec.forwarding));
+                (&raw mut (*at).weight).write_volatile(spec.weight.get());
+            }
+        });
+        self.set_flag(server, SERVER_AVAILABLE, true);
+    }
+
+    /// What is known of the way to an address holds for every server that has it.
+    pub(super) fn inherit(&self, rip: Ipv4Addr, server: u32) {
+        let sibling = self
+            .by_address
+            .get(&rip)
+            .and_then(|servers| servers.first());
+        let Some(known) = sibling.and_then(|&sibling| self.maps.servers.read(sibling)) else {
+            return;
+        };
+        for flag in [SERVER_NEIGHBOUR_DEAD, SERVER_NO_ROUTE] {
+            self.set_flag(server, flag, known.flags & flag != 0);
+        }
+        self.with_server_record(server, |at| {
+            // SAFETY: the pointer is into the map.
+            unsafe { (&raw mut (*at).tunnel_source).write_volatile(known.tunnel_source) };
+        });
+    }
+
+    pub(super) fn set_flag(&self, server: u32, flag: u32, on: bool) {
+        self.with_server_record(server, |at| {
+            // SAFETY: the pointer is into the map; user space alone writes the flags.
+            unsafe {
+                let flags = &raw mut (*at).flags;
+                let old = flags.read_volatile();
+                flags.write_volatile(if on { old | flag } else { old & !flag });
+            }
+        });
+    }
+
+    pub(super) fn with_server_record(&self, server: u32, change: impl FnOnce(*mut ServerRecord)) {
+        change(
+            self.maps
+                .servers
+                .at(server)
+                .expect("given out below the limit"),
+        );
+    }
+
+    pub(super) fn take_server(&mut self) -> Result<u32, Error> {
+        if let Some(free) = self.free_servers.pop() {
+            return Ok(free);
+        }
+        if self.next_server == MAX_SERVERS {
+            return Err(Error::NoRoom(format!(
+                "{MAX_SERVERS} real servers over all services"
+            )));
+        }
+        self.next_server += 1;
+        Ok(self.next_server - 1)
+    }
+
+    pub(super) fn unlist(&mut self, index: u32, server: u32) {
+        self.service_mut(index).servers.retain(|&s| s != server);
+    }
+
+    /// Into the trash, where it stays until no connection refers to it.
+    pub(super) fn discard(&mut self, server: u32) {
+        self.set_flag(server, SERVER_AVAILABLE, false);
+        let Some(Server { spec, service, .. }) = self.servers.remove(&server) else {
+            return;
+        };
+        if let IpAddr::V4(rip) = spec.key.addr
+            && let Some(indices) = self.by_address.get_mut(&rip)
+        {
+            indices.retain(|&s| s != server);
+            if indices.is_empty() {
+                self.by_address.remove(&rip);
+            }
+        }
+        self.trash.insert((service, spec.key), server);
+    }
+
+    /// Frees servers in the trash that were idle for two minutes, as the kernel does.
+    pub(super) fn empty_trash(&mut self) {
+        const IDLE_SECS: u32 = 120;
+        let now = self.maps.now() / self.hz;
+        let maps = &self.maps;
+        let free_servers = &mut self.free_servers;
+        self.trash.retain(|_, &mut server| {
+            let at = maps.servers.at(server).expect("given out below the limit");
+            // SAFETY: the pointer is into the map.
+            unsafe {
+                if atomic::load(&raw const (*at).active) != 0
+                    || atomic::load(&raw const (*at).inactive) != 0
+                {
+                    (&raw mut (*at).idle_since).write_volatile(0);
+                    return true;
+                }
+                let since = (&raw const (*at).idle_since).read_volatile();
+                if since == 0 {
+                    (&raw mut (*at).idle_since).write_volatile(now.max(1));
+                    return true;
+                }
+                if now.wrapping_sub(since) < IDLE_SECS {
+                    return true;
+                }
+                at.write_volatile(std::mem::zeroed());
+            }
+            free_servers.push(server);
+            false
+        });
+    }
+}
+
+fn method(forwarding: Forwarding) -> u8 {
+    match forwarding {
+        Forwarding::Masquerade => forward::NAT,
+        Forwarding::Local => forward::LOCAL,
+        Forwarding::Tunnel(_) => forward::TUNNEL,
+        Forwarding::Route => forward::DIRECT,
+    }
+}
