@@ -3,6 +3,7 @@
 
 #![no_std]
 
+pub mod apart;
 pub mod clock;
 pub mod maps;
 pub mod route;

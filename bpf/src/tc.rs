@@ -17,13 +17,13 @@ use pointsman_core::addr::Be32;
 use pointsman_core::connect::LOOPBACK;
 use pointsman_core::director::{self, Opened, Verdict};
 use pointsman_core::host::Packet;
-use pointsman_core::icmp;
 use pointsman_core::layout::Egress;
-use pointsman_core::next_hop::{self, Refreshed};
+use pointsman_core::next_hop::Refreshed;
 use pointsman_core::realserver;
 use pointsman_core::wire::checksum::Diff;
 use pointsman_core::wire::icmp4::Message;
 
+use crate::apart::{apart, pointer};
 use crate::maps::{DIRECTOR, OPEN, RUNTIME, TC_PROGRAMS, UNREACHABLE};
 use crate::tables::{Context, Kernel};
 
@@ -47,11 +47,7 @@ impl Skb<'_> {
 
     #[inline(always)]
     fn at<T>(&self, at: usize) -> Option<*mut T> {
-        let (start, end) = (self.0.data(), self.0.data_end());
-        if start + at + size_of::<T>() > end {
-            return None;
-        }
-        Some((start + at) as *mut T)
+        pointer(self.0.data(), self.0.data_end(), at)
     }
 }
 
@@ -143,9 +139,7 @@ impl Packet for Skb<'_> {
 
     #[inline(always)]
     fn answer_apart(&mut self, l3: usize, message: Message) -> Option<()> {
-        let [low, high] = message.mtu.to_ne_bytes();
-        let message = u32::from_ne_bytes([message.kind, message.code, low, high]);
-        (answer(self.0.as_ptr(), l3, message) != 0).then_some(())
+        (answer(self.0.as_ptr(), l3, message.to_word()) != 0).then_some(())
     }
 }
 
@@ -181,29 +175,7 @@ impl Context for TcContext {
     }
 }
 
-#[inline(never)]
-extern "C" fn refresh(
-    ctx: *mut c_void,
-    index: u32,
-    tag: u64,
-    epoch: u32,
-    found: &mut MaybeUninit<Refreshed>,
-) {
-    let ctx = TcContext::new(ctx.cast());
-    found.write(next_hop::refresh(&Kernel(&ctx), index, tag, epoch));
-}
-
-#[inline(never)]
-extern "C" fn answer(ctx: *mut c_void, l3: usize, message: u32) -> u32 {
-    let ctx = TcContext::new(ctx.cast());
-    let [kind, code, low, high] = message.to_ne_bytes();
-    let message = Message {
-        kind,
-        code,
-        mtu: u16::from_ne_bytes([low, high]),
-    };
-    icmp::answer(&mut Skb(&ctx), l3, message).is_some().into()
-}
+apart!(TcContext, Skb);
 
 /// Brings the headers into the part of the packet a program can read.
 #[inline(always)]

@@ -9,13 +9,13 @@ use aya_ebpf::helpers::generated::{bpf_redirect, bpf_xdp_adjust_head, bpf_xdp_ad
 use aya_ebpf::programs::XdpContext;
 use pointsman_core::director::{self, Opened, Verdict};
 use pointsman_core::host::Packet;
-use pointsman_core::icmp;
 use pointsman_core::layout::Egress;
-use pointsman_core::next_hop::{self, Refreshed};
+use pointsman_core::next_hop::Refreshed;
 use pointsman_core::wire::checksum::Diff;
 use pointsman_core::wire::ethernet;
 use pointsman_core::wire::icmp4::Message;
 
+use crate::apart::{apart, pointer};
 use crate::maps::{DIRECTOR, EGRESS, EGRESS_IDS, OPEN, UNREACHABLE, XDP_PROGRAMS};
 use crate::tables::{Context, Kernel};
 
@@ -25,11 +25,7 @@ pub struct Frame<'a>(&'a XdpContext);
 impl Frame<'_> {
     #[inline(always)]
     fn at<T>(&self, at: usize) -> Option<*mut T> {
-        let (start, end) = (self.0.data(), self.0.data_end());
-        if start + at + size_of::<T>() > end {
-            return None;
-        }
-        Some((start + at) as *mut T)
+        pointer(self.0.data(), self.0.data_end(), at)
     }
 
     /// Moves the link-layer header (14, 18 or 22 bytes) from `from` to the head of the frame.
@@ -126,9 +122,7 @@ impl Packet for Frame<'_> {
 
     #[inline(always)]
     fn answer_apart(&mut self, l3: usize, message: Message) -> Option<()> {
-        let [low, high] = message.mtu.to_ne_bytes();
-        let message = u32::from_ne_bytes([message.kind, message.code, low, high]);
-        (answer(self.0.as_ptr(), l3, message) != 0).then_some(())
+        (answer(self.0.as_ptr(), l3, message.to_word()) != 0).then_some(())
     }
 }
 
@@ -173,29 +167,7 @@ impl Context for XdpContext {
     }
 }
 
-#[inline(never)]
-extern "C" fn refresh(
-    ctx: *mut c_void,
-    index: u32,
-    tag: u64,
-    epoch: u32,
-    found: &mut MaybeUninit<Refreshed>,
-) {
-    let ctx = XdpContext::new(ctx.cast());
-    found.write(next_hop::refresh(&Kernel(&ctx), index, tag, epoch));
-}
-
-#[inline(never)]
-extern "C" fn answer(ctx: *mut c_void, l3: usize, message: u32) -> u32 {
-    let ctx = XdpContext::new(ctx.cast());
-    let [kind, code, low, high] = message.to_ne_bytes();
-    let message = Message {
-        kind,
-        code,
-        mtu: u16::from_ne_bytes([low, high]),
-    };
-    icmp::answer(&mut Frame(&ctx), l3, message).is_some().into()
-}
+apart!(XdpContext, Frame);
 
 /// The director on XDP.
 #[inline(always)]

@@ -45,4 +45,20 @@ impl Message {
             mtu,
         }
     }
+
+    /// All of it in one word, to be passed in a register.
+    #[inline(always)]
+    pub fn to_word(self) -> u32 {
+        u32::from(self.kind) | u32::from(self.code) << 8 | u32::from(self.mtu) << 16
+    }
+
+    /// From [`Message::to_word`].
+    #[inline(always)]
+    pub fn from_word(word: u32) -> Self {
+        Self {
+            kind: word as u8,
+            code: (word >> 8) as u8,
+            mtu: (word >> 16) as u16,
+        }
+    }
 }
