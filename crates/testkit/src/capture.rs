@@ -2,7 +2,7 @@
 
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -27,6 +27,8 @@ pub struct Captured {
 #[derive(Debug)]
 pub struct Capture {
     frames: Arc<Mutex<Vec<Captured>>>,
+    /// How often the reader found nothing more to read.
+    idle: Arc<AtomicU64>,
     stop: Arc<AtomicBool>,
     reading: Option<JoinHandle<()>>,
 }
@@ -42,37 +44,51 @@ impl Capture {
             .run(|| packet_socket(index))
             .map_err(Error::os(format!("capturing on {interface}")))?;
         let frames = Arc::new(Mutex::new(Vec::new()));
+        let idle = Arc::new(AtomicU64::new(0));
         let stop = Arc::new(AtomicBool::new(false));
         let reading = {
-            let (frames, stop) = (Arc::clone(&frames), Arc::clone(&stop));
+            let (frames, idle, stop) = (Arc::clone(&frames), Arc::clone(&idle), Arc::clone(&stop));
             netns.spawn(move || {
                 while !stop.load(Ordering::Relaxed) {
-                    if let Some(frame) = receive(&socket) {
-                        frames.lock().unwrap().push(frame);
+                    match receive(&socket) {
+                        Some(frame) => frames.lock().unwrap().push(frame),
+                        None => {
+                            idle.fetch_add(1, Ordering::Release);
+                        }
                     }
                 }
             })
         };
         Ok(Self {
             frames,
+            idle,
             stop,
             reading: Some(reading),
         })
     }
 
-    /// What was seen so far.
+    /// What has passed so far.
     pub fn frames(&self) -> Vec<Captured> {
+        self.catch_up();
         self.frames.lock().unwrap().clone()
     }
 
-    /// How many frames `wanted` picks of those seen so far.
+    /// How many frames `wanted` picks of those that have passed so far.
     pub fn count(&self, wanted: impl Fn(&Captured) -> bool) -> usize {
+        self.catch_up();
         self.frames
             .lock()
             .unwrap()
             .iter()
             .filter(|seen| wanted(seen))
             .count()
+    }
+
+    /// Waits until the reader has read what has passed; under steady traffic, for a second at most.
+    fn catch_up(&self) {
+        let before = self.idle.load(Ordering::Acquire);
+        let idle = || (self.idle.load(Ordering::Acquire) != before).then_some(());
+        let _ = wait_until("the reader", Duration::from_secs(1), idle);
     }
 
     /// Forgets what was seen.
