@@ -11,7 +11,6 @@ use pointsman_core::director::{self, Opened, Verdict};
 use pointsman_core::host::Packet;
 use pointsman_core::layout::Egress;
 use pointsman_core::next_hop::Refreshed;
-use pointsman_core::wire::checksum::Diff;
 use pointsman_core::wire::ethernet;
 use pointsman_core::wire::icmp4::Message;
 
@@ -78,27 +77,6 @@ impl Packet for Frame<'_> {
     fn write<T: Copy>(&mut self, at: usize, value: T) -> Option<()> {
         // SAFETY: as in read().
         self.at::<T>(at).map(|p| unsafe { p.write(value) })
-    }
-
-    #[inline(always)]
-    fn update_checksum(
-        &mut self,
-        at: usize,
-        addresses: Diff,
-        ports: Diff,
-        optional: bool,
-    ) -> Option<()> {
-        let old = self.read::<u16>(at)?;
-        if optional && old == 0 {
-            return Some(());
-        }
-        let new = addresses.and(ports).apply(old);
-        self.write(at, if optional && new == 0 { 0xffff } else { new })
-    }
-
-    #[inline(always)]
-    fn largest_datagram(&self, total_len: u16, _headers: u16) -> u16 {
-        total_len
     }
 
     #[inline(always)]

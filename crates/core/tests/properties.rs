@@ -38,25 +38,6 @@ impl Packet for Bytes {
         Some(())
     }
 
-    fn update_checksum(
-        &mut self,
-        at: usize,
-        addresses: Diff,
-        ports: Diff,
-        optional: bool,
-    ) -> Option<()> {
-        let old = self.read::<u16>(at)?;
-        if optional && old == 0 {
-            return Some(());
-        }
-        let new = addresses.and(ports).apply(old);
-        self.write(at, if optional && new == 0 { 0xffff } else { new })
-    }
-
-    fn largest_datagram(&self, total_len: u16, _headers: u16) -> u16 {
-        total_len
-    }
-
     fn push_ipv4(&mut self, l3: usize, header: [u32; 5]) -> Option<()> {
         let header = header.into_iter().flat_map(u32::to_ne_bytes);
         self.0.splice(l3..l3, header);

@@ -11,7 +11,6 @@ use pointsman_core::host::{self, Packet, Route};
 use pointsman_core::layout::{
     Egress, NextHop, Runtime, ServerRecord, ServiceId, ServiceRecord, Stats,
 };
-use pointsman_core::wire::checksum::Diff;
 use pointsman_core::wire::ethernet;
 use pointsman_dataplane::Tables;
 use pointsman_dataplane::tables::maps::Maps;
@@ -254,25 +253,6 @@ impl Packet for Bytes {
         // SAFETY: the bytes are there.
         unsafe { ptr::write_unaligned(bytes.as_mut_ptr().cast::<T>(), value) };
         Some(())
-    }
-
-    fn update_checksum(
-        &mut self,
-        at: usize,
-        addresses: Diff,
-        ports: Diff,
-        optional: bool,
-    ) -> Option<()> {
-        let old = self.read::<u16>(at)?;
-        if optional && old == 0 {
-            return Some(());
-        }
-        let new = addresses.and(ports).apply(old);
-        self.write(at, if optional && new == 0 { 0xffff } else { new })
-    }
-
-    fn largest_datagram(&self, total_len: u16, _headers: u16) -> u16 {
-        total_len
     }
 
     fn push_ipv4(&mut self, l3: usize, header: [u32; 5]) -> Option<()> {
