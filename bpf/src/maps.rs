@@ -6,8 +6,8 @@ use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, HashMap, ProgramArray};
 use pointsman_core::conn::{Hints, Set};
 use pointsman_core::layout::{
-    DROP_SLOTS, Egress, MAX_EGRESS, MAX_SCHEDULE_WORDS, MAX_SERVERS, MAX_SERVICES, Runtime,
-    ServerRecord, ServiceId, ServiceRecord, Stats,
+    Control, DROP_SLOTS, Egress, MAX_EGRESS, MAX_SCHEDULE_WORDS, MAX_SERVERS, MAX_SERVICES, Runtime,
+    ServerRecord, ServiceId, ServiceRecord, Stats, Wanted, Wide,
 };
 
 const BPF_F_NO_PREALLOC: u32 = 1;
@@ -21,6 +21,15 @@ pub static CONNECTIONS: Array<Set> = Array::with_max_entries(1024, BPF_F_MMAPABL
 /// What the slots of each set held last.
 #[map]
 pub static HINTS: Array<Hints> = Array::with_max_entries(1024, BPF_F_MMAPABLE);
+/// Addresses of IPv6 slots.
+#[map]
+pub static WIDE: Array<Wide> = Array::with_max_entries(8192, BPF_F_MMAPABLE);
+/// Parents and children of slots.
+#[map]
+pub static CONTROLS: Array<Control> = Array::with_max_entries(8192, BPF_F_MMAPABLE);
+/// What the packet at hand wants, on each CPU.
+#[map]
+pub static WANTED: Array<Wanted> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 /// VIP, port, protocol to index of the service.
 #[map]
 pub static SERVICE_IDS: HashMap<ServiceId, u32> =

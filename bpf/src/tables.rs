@@ -10,14 +10,14 @@ use pointsman_core::conn::{self, Hash, Hints, Key, Set};
 use pointsman_core::drop::Drop;
 use pointsman_core::host::{Host, Route, Tables};
 use pointsman_core::layout::{
-    DROP_SLOTS, EVICTIONS, Egress, MAX_SERVERS, Runtime, Schedule, ServerRecord, ServiceId,
-    ServiceRecord, Stats,
+    Control, DROP_SLOTS, EVICTIONS, Egress, MAX_SERVERS, Runtime, Schedule, ServerRecord, ServiceId,
+    ServiceRecord, Stats, Wanted, Wide,
 };
 use pointsman_core::next_hop::Refreshed;
 use pointsman_core::{sched, track};
 
 use crate::maps::{
-    CONNECTIONS, DROPS, EGRESS, HINTS, RUNTIME, SCHEDULES, SERVERS, SERVICE_IDS, SERVICES, STATS,
+    CONNECTIONS, CONTROLS, DROPS, EGRESS, HINTS, RUNTIME, SCHEDULES, SERVERS, SERVICE_IDS, SERVICES, STATS, WANTED, WIDE,
 };
 use crate::route;
 
@@ -73,6 +73,21 @@ impl<C> Tables for Kernel<'_, C> {
     #[inline(always)]
     fn hints(&self, set: u32) -> Option<*mut Hints> {
         HINTS.get_ptr_mut(set)
+    }
+
+    #[inline(always)]
+    fn wide(&self, slot: u32) -> Option<*mut Wide> {
+        WIDE.get_ptr_mut(slot)
+    }
+
+    #[inline(always)]
+    fn control(&self, slot: u32) -> Option<*mut Control> {
+        CONTROLS.get_ptr_mut(slot)
+    }
+
+    #[inline(always)]
+    fn wanted(&self) -> Option<*mut Wanted> {
+        WANTED.get_ptr_mut(cpu())
     }
 
     #[inline(always)]

@@ -73,3 +73,57 @@ impl Be32 {
         self.0
     }
 }
+
+/// An address of either family, as four words of wire memory; an IPv4 address is the first of them.
+#[repr(transparent)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Address(pub [u32; 4]);
+
+impl Address {
+    /// No address.
+    pub const NONE: Self = Self([0; 4]);
+
+    /// An IPv4 address.
+    #[inline(always)]
+    pub const fn v4(address: Be32) -> Self {
+        Self([address.raw(), 0, 0, 0])
+    }
+
+    /// From the bytes of an IPv6 address.
+    #[inline(always)]
+    pub const fn v6(octets: [u8; 16]) -> Self {
+        let mut words = [0; 4];
+        let mut i = 0;
+        while i < 4 {
+            words[i] = u32::from_ne_bytes([
+                octets[4 * i],
+                octets[4 * i + 1],
+                octets[4 * i + 2],
+                octets[4 * i + 3],
+            ]);
+            i += 1;
+        }
+        Self(words)
+    }
+
+    /// The IPv4 address.
+    #[inline(always)]
+    pub const fn as_v4(&self) -> Be32 {
+        Be32::from_raw(self.0[0])
+    }
+
+    /// The bytes of the IPv6 address.
+    pub fn octets(&self) -> [u8; 16] {
+        let mut octets = [0; 16];
+        for (chunk, word) in octets.chunks_exact_mut(4).zip(self.0) {
+            chunk.copy_from_slice(&word.to_ne_bytes());
+        }
+        octets
+    }
+
+    /// All words folded into one, in host order, as IPVS's hashing schedulers do.
+    #[inline(always)]
+    pub const fn folded(&self) -> u32 {
+        u32::from_be(self.0[0] ^ self.0[1] ^ self.0[2] ^ self.0[3])
+    }
+}

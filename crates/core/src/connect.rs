@@ -1,6 +1,6 @@
 //! A new connection: find the service, choose the real server, make the slots.
 
-use crate::addr::{Be16, Be32};
+use crate::addr::{Address, Be16, Be32};
 use crate::atomic;
 use crate::conn::{
     self, FLAG_INACTIVE, FLAG_NO_OUTPUT, FLAG_REPLY, Found, Hash, KIND_REWRITE, KIND_TO_LOOPBACK,
@@ -9,7 +9,7 @@ use crate::conn::{
 use crate::drop::Drop;
 use crate::forward;
 use crate::host::{Host, Route, Tables};
-use crate::layout::{NextHop, ServerRecord, ServiceId};
+use crate::layout::{ID_IPV4, NextHop, ServerRecord, ServiceId};
 use crate::next_hop;
 use crate::parse::Flow;
 use crate::proto::{self, tcp};
@@ -58,10 +58,10 @@ pub fn may_open(flow: &Flow) -> bool {
 pub fn connect<H: Host>(host: &H, flow: &Flow, hash: Hash, now: u32) -> Outcome {
     let key = &flow.key;
     let id = ServiceId {
-        vip: key.destination(),
+        vip: Address::v4(key.destination()),
         vport: key.dport(),
         proto: key.proto,
-        zero: 0,
+        kind: ID_IPV4,
     };
     let Some(service) = host.service_index(&id) else {
         return Outcome::NOT_OURS;
@@ -87,9 +87,9 @@ fn make<H: Host>(host: &H, key: &Key, tcp_flags: u8, index: u32, hash: Hash, now
         (
             atomic::load(&raw const (*runtime).epoch),
             atomic::load(&raw const (*server).method),
-            atomic::load(&raw const (*server).rip),
+            Be32::from_raw(atomic::load(&raw const (*server).rip.0[0])),
             atomic::load(&raw const (*server).rport),
-            atomic::load(&raw const (*server).tunnel_source),
+            Be32::from_raw(atomic::load(&raw const (*server).tunnel_source.0[0])),
         )
     };
     let (hop, epoch) = match next_hop::of_server(host, server, epoch) {

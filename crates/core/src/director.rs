@@ -4,7 +4,7 @@
 //! depends on how many services, servers or connections there are. A new connection first makes its
 //! slots, then takes the same way.
 
-use crate::addr::Be16;
+use crate::addr::{Address, Be16, Be32};
 use crate::atomic;
 use crate::conn::{
     self, Found, KIND_METHOD, KIND_REWRITE, KIND_TO_LOOPBACK, KIND_TO_STACK, Slot, Tag, Word,
@@ -14,7 +14,7 @@ use crate::drop::Drop;
 use crate::forward::nat::{self, Rewrite};
 use crate::forward::{self, direct, tunnel};
 use crate::host::{Host, Packet, Tables};
-use crate::layout::{Egress, NextHop, Runtime, ServiceId};
+use crate::layout::{Egress, ID_IPV4, NextHop, Runtime, ServiceId};
 use crate::next_hop::{Refreshed, Way};
 use crate::parse::{Flow, Parsed, parse};
 use crate::proto::tcp;
@@ -33,7 +33,7 @@ pub enum Verdict {
     Send(*const Egress),
     /// Rewritten: out of the interface with this index, to the neighbour with this address, which
     /// the kernel resolves.
-    Resolve(u32, crate::addr::Be32),
+    Resolve(u32, Be32),
     /// Rewritten where needed: on to the director's own stack.
     Stack,
     /// Rewritten: a reply to a client on the director, to be received from `lo`.
@@ -80,12 +80,12 @@ pub fn ingress<H: Host, P: Packet>(host: &H, packet: &mut P) -> Verdict {
         Parsed::Other => return Verdict::Pass,
         Parsed::Broken(reason) => return refuse(host, reason),
         Parsed::Portless(destination, reason) => {
-            let vip = crate::addr::Be32::from_raw(destination);
+            let vip = Address::v4(Be32::from_raw(destination));
             let any = ServiceId {
                 vip,
                 vport: Be16::new(0),
                 proto: 0,
-                zero: 0,
+                kind: ID_IPV4,
             };
             return match host.service_index(&any) {
                 Some(_) => refuse(host, reason),

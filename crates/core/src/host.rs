@@ -5,7 +5,8 @@ use crate::conn::{self, Hash, Hints, Key, Set};
 use crate::drop::Drop;
 use crate::icmp;
 use crate::layout::{
-    Egress, NextHop, Runtime, Schedule, ServerRecord, ServiceId, ServiceRecord, Stats,
+    Control, Egress, NextHop, Runtime, Schedule, ServerRecord, ServiceId, ServiceRecord, Stats,
+    Wanted, Wide,
 };
 use crate::next_hop::{self, Refreshed};
 use crate::sched;
@@ -99,6 +100,12 @@ pub trait Tables {
     fn set(&self, index: u32) -> Option<*mut Set>;
     /// The hints of a set.
     fn hints(&self, set: u32) -> Option<*mut Hints>;
+    /// The addresses of an IPv6 slot.
+    fn wide(&self, slot: u32) -> Option<*mut Wide>;
+    /// Whose child a slot is, and how many it has.
+    fn control(&self, slot: u32) -> Option<*mut Control>;
+    /// What the packet at hand wants.
+    fn wanted(&self) -> Option<*mut Wanted>;
     /// Index of a service.
     fn service_index(&self, id: &ServiceId) -> Option<u32>;
     /// A service.

@@ -4,10 +4,11 @@
 //! wire order. A change of size, offset or meaning here must advance [`VERSION`]: pinned maps of
 //! another version are refused, never reinterpreted.
 
-use crate::addr::{Be16, Be32};
+use crate::addr::{Address, Be16};
+use crate::parse::Flow;
 
 /// Version of this layout, kept in [`Runtime::version`].
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// Slots in one set of the connection table.
 pub const WAYS: u32 = 8;
@@ -26,7 +27,7 @@ pub const DROP_SLOTS: u32 = 64;
 /// Index of the count of connections that gave their slot to a new one before they lapsed.
 pub const EVICTIONS: u32 = 0;
 
-/// What every packet reads: one line, written by user space only, but for the last fields.
+/// What every packet reads first: written by user space only, but for `local_replies` and `wildcards`.
 #[repr(C, align(64))]
 #[derive(Clone, Copy, Debug)]
 pub struct Runtime {
@@ -46,26 +47,86 @@ pub struct Runtime {
     pub vlan_devices: u32,
     /// CPUs the striped counters were made for.
     pub cpus: u32,
-    _reserved: [u32; 6],
-    /// Timeouts in jiffies: TCP states at 0..11, UDP at 16. See [`crate::proto::timeout_index`].
+    /// Firewall-mark services: if there are any, a packet's mark is looked up before its address.
+    pub mark_services: u32,
+    /// Services with port 0.
+    pub any_port_services: u32,
+    /// Services with port 21.
+    pub ftp_services: u32,
+    /// Connections whose client port is not known yet were made since the maps were: only then is one
+    /// looked for. Set by the programs.
+    pub wildcards: u32,
+    /// Native mark rules in use.
+    pub mark_rules: u32,
+    _line: u32,
+    /// Timeouts in jiffies: TCP states at 0..11, UDP at 16, SCTP states at 17..31. See
+    /// [`crate::proto::timeout_index`].
     pub timeouts: [u32; 32],
+    /// What `net.ipv4.vs.*` says.
+    pub settings: Settings,
+}
+
+/// The `net.ipv4.vs.*` variables that packets meet, by their names, in the kernel's values.
+#[repr(C, align(64))]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Settings {
+    /// One in so many new connections is dropped; 0 for none. (`drop_packet`, `am_droprate`)
+    pub drop_rate: u32,
+    /// Candidates since the last one dropped; changed by the programs.
+    pub drop_counter: u32,
+    /// TCP follows the table for a host under attack (`secure_tcp` 2 or 3, as it stands now).
+    pub secure_tcp: u32,
+    /// `cache_bypass`.
+    pub cache_bypass: u32,
+    /// `conn_reuse_mode`.
+    pub conn_reuse_mode: u32,
+    /// `expire_nodest_conn`.
+    pub expire_nodest_conn: u32,
+    /// `expire_quiescent_template`.
+    pub expire_quiescent_template: u32,
+    /// `nat_icmp_send`.
+    pub nat_icmp_send: u32,
+    /// `pmtu_disc`.
+    pub pmtu_disc: u32,
+    /// `schedule_icmp`.
+    pub schedule_icmp: u32,
+    /// `sloppy_tcp`.
+    pub sloppy_tcp: u32,
+    /// `sloppy_sctp`.
+    pub sloppy_sctp: u32,
+    /// `ignore_tunneled`.
+    pub ignore_tunneled: u32,
+    /// `backup_only`, while a backup synchronisation daemon runs.
+    pub backup_only: u32,
+    /// `lblc_expiration` in jiffies.
+    pub lblc_expiration: u32,
+    /// `lblcr_expiration` in jiffies.
+    pub lblcr_expiration: u32,
 }
 
 /// What identifies a virtual service, as the key of the services map.
-///
-/// Protocol 0 and port 0 stand for "some service uses this VIP".
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ServiceId {
-    /// VIP.
-    pub vip: Be32,
-    /// Virtual port.
+    /// VIP; for a firewall mark, the mark (host order) in the first word.
+    pub vip: Address,
+    /// Virtual port, 0 for a mark.
     pub vport: Be16,
-    /// Protocol number.
+    /// Protocol number, 0 for a mark. An address with protocol 0 and port 0 stands for "some service
+    /// uses this VIP".
     pub proto: u8,
-    /// Zero.
-    pub zero: u8,
+    /// `ID_*`.
+    pub kind: u8,
 }
+
+/// [`ServiceId::kind`]: an IPv4 address.
+pub const ID_IPV4: u8 = 0;
+/// [`ServiceId::kind`]: an IPv6 address.
+pub const ID_IPV6: u8 = 1;
+/// [`ServiceId::kind`]: a firewall mark of IPv4 packets.
+pub const ID_MARK4: u8 = 2;
+/// [`ServiceId::kind`]: a firewall mark of IPv6 packets.
+pub const ID_MARK6: u8 = 3;
 
 /// Where a service's present scheduling table lies: one word, so that a packet sees the old or the
 /// new configuration and never a mix.
@@ -111,24 +172,36 @@ pub struct ServiceRecord {
     pub turn: u64,
     /// `turn` when the present table was made.
     pub first_turn: u64,
-    /// Identity.
-    pub id: ServiceId,
-    /// `IP_VS_SVC_F_*` (persistent 1, one-packet 4, scheduler flags 8, 16, 32).
+    /// `IP_VS_SVC_F_*`: [`SERVICE_PERSISTENT`], [`SERVICE_ONE_PACKET`], [`SERVICE_FALLBACK`],
+    /// [`SERVICE_PORT`], and 0x20.
     pub flags: u32,
     /// Persistence timeout in seconds; 0 when not persistent.
     pub timeout_secs: u32,
-    /// Persistence netmask.
-    pub netmask: Be32,
-    /// Firewall mark, 0 for an address service.
-    pub mark: u32,
+    /// What of a client's address its template is about: a mask, also for IPv6.
+    pub netmask: Address,
     /// 1 while in use; a record with 0 is free.
     pub in_use: u32,
     /// Order of creation.
     pub order: u32,
+    /// Identity.
+    pub id: ServiceId,
     /// Scheduler number the operator chose, also while there is no table.
     pub sched: u32,
-    _reserved: u32,
+    /// Persistence engine: 0 none, [`ENGINE_SIP`].
+    pub engine: u32,
+    _reserved: [u32; 9],
 }
+
+/// Flag of a service: clients stay with their server.
+pub const SERVICE_PERSISTENT: u32 = 0x01;
+/// Flag of a service: every UDP packet is scheduled (`-o`).
+pub const SERVICE_ONE_PACKET: u32 = 0x04;
+/// Flag of a service: sh and mh go on to another server when the chosen one is unusable.
+pub const SERVICE_FALLBACK: u32 = 0x08;
+/// Flag of a service: sh and mh look at the client's port too.
+pub const SERVICE_PORT: u32 = 0x10;
+/// [`ServiceRecord::engine`]: by SIP Call-ID.
+pub const ENGINE_SIP: u32 = 1;
 
 /// Flag of a server: listed in its service. Without it packets of its connections are dropped.
 pub const SERVER_AVAILABLE: u32 = 1;
@@ -139,48 +212,137 @@ pub const SERVER_NEIGHBOUR_DEAD: u32 = 4;
 /// Flag of a server: no route leads to it. The programs cannot tell: to their look-up an address
 /// without a route looks like one of the director's own.
 pub const SERVER_NO_ROUTE: u32 = 8;
+/// Flag of a server: its address is IPv6.
+pub const SERVER_IPV6: u32 = 16;
 
 /// A real server. Its index stays its own until no connection refers to it.
+///
+/// The first line is what scheduling reads and connections change, the second what forwarding needs,
+/// the third the rest.
 #[repr(C, align(64))]
 #[derive(Clone, Copy, Debug)]
 pub struct ServerRecord {
-    /// RIP.
-    pub rip: Be32,
-    /// Port; 0 keeps the packet's.
-    pub rport: Be16,
-    /// Forwarding method, [`crate::forward`].
-    pub method: u8,
-    /// 1 while in use (also in the trash).
-    pub in_use: u8,
-    /// `SERVER_*`.
+    /// `SERVER_*`. Changed by compare-and-swap or bit operations only: programs and user space both do.
     pub flags: u32,
-    /// Index of its service.
-    pub service: u32,
     /// Weight.
     pub weight: u32,
-    /// Source of tunnels to it; 0 until known.
-    pub tunnel_source: Be32,
-    /// Even: `next_hop` is whole; odd: being written. Advanced by every writer.
-    pub next_hop_seq: u32,
-    /// Epoch of `next_hop`.
-    pub next_hop_epoch: u32,
-    /// Where packets to it go.
-    pub next_hop: NextHop,
-    /// Order of joining, larger is newer.
-    pub order: u32,
-    /// Thresholds, 0 = none.
-    pub upper_threshold: u32,
-    /// See `upper_threshold`.
-    pub lower_threshold: u32,
-    _line: u32,
     /// Connections in an active state. Changed by the programs and by the sweep.
     pub active: u32,
     /// Connections in any other state.
     pub inactive: u32,
+    /// Persistence templates.
+    pub persistent: u32,
+    /// Most connections before it counts as overloaded, 0 for no limit.
+    pub upper_threshold: u32,
+    /// Connections below which it takes new ones again; 0 for three quarters of the upper.
+    pub lower_threshold: u32,
+    /// Index of its service.
+    pub service: u32,
+    /// Order of joining, larger is newer.
+    pub order: u32,
     /// Seconds since boot when it was found idle in the trash; 0 while not.
     pub idle_since: u32,
-    _reserved: [u32; 13],
+    /// 1 while in use (also in the trash).
+    pub in_use: u32,
+    _line: [u32; 5],
+    /// RIP.
+    pub rip: Address,
+    /// Source of tunnels to it; 0 until known.
+    pub tunnel_source: Address,
+    /// Where packets to it go.
+    pub next_hop: NextHop,
+    /// Even: `next_hop` is whole; odd: being written. Advanced by every writer.
+    pub next_hop_seq: u32,
+    /// Epoch of `next_hop`.
+    pub next_hop_epoch: u32,
+    /// Port; 0 keeps the packet's.
+    pub rport: Be16,
+    /// Forwarding method, [`crate::forward`].
+    pub method: u8,
+    /// What a tunnel wraps packets in: [`TUNNEL_IPIP`], [`TUNNEL_GUE`], [`TUNNEL_GRE`].
+    pub tunnel_type: u8,
+    /// UDP port of GUE.
+    pub tunnel_port: Be16,
+    /// [`TUNNEL_CSUM`] or [`TUNNEL_REMCSUM`], else 0.
+    pub tunnel_flags: u8,
+    _byte: u8,
 }
+
+/// [`ServerRecord::tunnel_type`]: IP in IP.
+pub const TUNNEL_IPIP: u8 = 0;
+/// [`ServerRecord::tunnel_type`]: generic UDP encapsulation.
+pub const TUNNEL_GUE: u8 = 1;
+/// [`ServerRecord::tunnel_type`]: GRE.
+pub const TUNNEL_GRE: u8 = 2;
+/// [`ServerRecord::tunnel_flags`]: with a checksum.
+pub const TUNNEL_CSUM: u8 = 1;
+/// [`ServerRecord::tunnel_flags`]: with remote checksum offload.
+pub const TUNNEL_REMCSUM: u8 = 2;
+
+/// Whose child a connection is, beside its slot: a persistence template or an FTP control connection
+/// lives as long as its children do.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Control {
+    /// Index of the parent's slot.
+    pub parent: u32,
+    /// Use count of the parent's slot as its tag had it, plus one; 0 for no parent.
+    pub parent_use: u32,
+    /// This slot's own children.
+    pub children: u32,
+    /// Life in jiffies that each new child gives a template.
+    pub timeout: u32,
+}
+
+/// The addresses of an IPv6 connection, beside its slot.
+#[repr(C, align(64))]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Wide {
+    /// Source of the packets of this direction.
+    pub source: Address,
+    /// Destination of the packets of this direction.
+    pub destination: Address,
+    /// Source they leave with.
+    pub new_source: Address,
+    /// Destination they leave with.
+    pub new_destination: Address,
+}
+
+/// What the packet at hand wants, one on each CPU: programs that call each other hand it on here, since
+/// their stacks cannot hold it.
+#[repr(C, align(64))]
+#[derive(Clone, Copy, Debug)]
+pub struct Wanted {
+    /// Client's address.
+    pub source: Address,
+    /// Address asked for.
+    pub destination: Address,
+    /// The packet as it was parsed. For IPv6 `key.addresses` stands for both addresses.
+    pub flow: Flow,
+    /// Hash of `flow.key`.
+    pub hash: u64,
+    /// Firewall mark, 0 for none.
+    pub mark: u32,
+    /// The program to start over with once there is a connection, see [`crate::director`].
+    pub origin: u32,
+    /// Service found.
+    pub service: u32,
+    /// Parent of the connection to be made, and the use count of its slot plus one, or 0.
+    pub parent: u32,
+    /// See `parent`.
+    pub parent_use: u32,
+    /// Real server's port the connection shall have, as raw wire order; 0 for the server's own.
+    pub rport: u32,
+    /// Next hop of [`crate::director::Verdict::Resolve`] when it is an IPv6 address.
+    pub next: Address,
+    /// Template key and work space of persistence.
+    pub template: crate::conn::Key,
+    /// Payload bytes that were looked at.
+    pub text: [u8; TEXT],
+}
+
+/// Bytes of payload that the FTP and SIP readers see at once.
+pub const TEXT: usize = 512;
 
 /// A resolved way out.
 #[repr(C)]
@@ -271,12 +433,14 @@ pub struct Stats {
 }
 
 const _: () = {
-    assert!(size_of::<Runtime>() == 192);
-    assert!(size_of::<ServiceId>() == 8);
-    assert!(size_of::<ServiceRecord>() == 64);
+    assert!(size_of::<Runtime>() == 256);
+    assert!(size_of::<ServiceId>() == 20);
+    assert!(size_of::<ServiceRecord>() == 128);
     assert!(size_of::<ServerRecord>() == 128);
-    assert!(core::mem::offset_of!(ServerRecord, active) == 64);
+    assert!(core::mem::offset_of!(ServerRecord, rip) == 64);
     assert!(size_of::<NextHop>() == 16);
     assert!(size_of::<Egress>() == 32);
     assert!(size_of::<Stats>() == 64);
+    assert!(size_of::<Control>() == 16);
+    assert!(size_of::<Wide>() == 64);
 };

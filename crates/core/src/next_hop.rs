@@ -37,7 +37,7 @@ pub(crate) fn of_server<H: Host>(host: &H, server: *mut ServerRecord, epoch: u32
                 return Route::Resolved(hop);
             }
         }
-        let route = host.route(atomic::load(&raw const (*server).rip));
+        let route = host.route(Be32::from_raw(atomic::load(&raw const (*server).rip.0[0])));
         if route == Route::Resolved(NextHop::LOCAL)
             && atomic::load(&raw const (*server).flags) & SERVER_NO_ROUTE != 0
         {

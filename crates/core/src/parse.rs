@@ -8,6 +8,7 @@ use crate::host::Packet;
 use crate::wire::{ethernet, ipv4, tcp, udp};
 
 /// What the balancer needs of an IPv4 packet that carries TCP or UDP.
+#[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct Flow {
     /// Offset of the IPv4 header.

@@ -25,10 +25,13 @@ use crate::{Attachment, DropCount, Error, Hook, HookChoice, Interface, object};
 const BPF_F_MMAPABLE: u32 = 1 << 10;
 
 /// The maps of the object that are pinned.
-const MAPS: [&str; 13] = [
+const MAPS: [&str; 16] = [
     "RUNTIME",
     "CONNECTIONS",
     "HINTS",
+    "WIDE",
+    "CONTROLS",
+    "WANTED",
     "SERVICE_IDS",
     "SERVICES",
     "SERVERS",
@@ -90,6 +93,9 @@ impl DataPlane {
             .override_global("SET_MASK", &set_mask, true)
             .map_max_entries("CONNECTIONS", sets)
             .map_max_entries("HINTS", sets)
+            .map_max_entries("WIDE", sets * WAYS)
+            .map_max_entries("CONTROLS", sets * WAYS)
+            .map_max_entries("WANTED", cpus)
             .map_max_entries("STATS", cpus * MAX_SERVERS)
             .map_max_entries("DROPS", cpus * DROP_SLOTS);
         for name in MAPS {
@@ -391,6 +397,9 @@ fn map_all(ebpf: &mut Ebpf, pin_dir: &Path, sets: u32, cpus: u32) -> Result<Maps
         runtime,
         connections: mapped(ebpf, "CONNECTIONS", sets)?,
         hints: mapped(ebpf, "HINTS", sets)?,
+        wide: mapped(ebpf, "WIDE", sets * WAYS)?,
+        controls: mapped(ebpf, "CONTROLS", sets * WAYS)?,
+        wanted: mapped(ebpf, "WANTED", cpus)?,
         services: mapped(ebpf, "SERVICES", MAX_SERVICES)?,
         servers: mapped(ebpf, "SERVERS", MAX_SERVERS)?,
         schedules: mapped(ebpf, "SCHEDULES", MAX_SCHEDULE_WORDS)?,
@@ -450,7 +459,7 @@ const _: () = assert!(size_of::<LedgerBytes>() == size_of::<Ledger>());
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 struct ServiceKeyBytes(ServiceId);
 
-// SAFETY: eight bytes without padding, any bits are valid.
+// SAFETY: twenty bytes without padding, any bits are valid.
 unsafe impl Pod for ServiceKeyBytes {}
 
 struct KernelIds<K: Pod>(HashMap<MapData, K, u32>);

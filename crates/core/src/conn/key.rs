@@ -3,6 +3,7 @@
 use crate::addr::{Be16, Be32};
 
 /// Source and destination of a packet as it arrives at the director.
+#[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Key {
     /// Source address in the low half, destination in the high half, raw.

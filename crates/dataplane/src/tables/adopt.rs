@@ -142,21 +142,21 @@ impl Tables {
 fn service_spec(record: &ServiceRecord) -> Option<ServiceSpec> {
     let key = ServiceKey::Address {
         protocol: Protocol::from_number(record.id.proto)?,
-        addr: IpAddr::V4(Ipv4Addr::from(record.id.vip.octets())),
+        addr: IpAddr::V4(Ipv4Addr::from(record.id.vip.as_v4().octets())),
         port: record.id.vport.get(),
     };
     let mut spec = ServiceSpec::new(key, schedule::of_number(record.sched as u8));
     spec.sched_flags = SchedFlags::from_bits_truncate(record.flags);
     spec.persistence =
         NonZeroU32::new(record.timeout_secs).map(|timeout_secs| Persistence { timeout_secs });
-    spec.netmask = Ipv4Addr::from(record.netmask.octets());
+    spec.netmask = Ipv4Addr::from(record.netmask.as_v4().octets());
     Some(spec)
 }
 
 fn server_spec(record: &ServerRecord) -> ServerSpec {
     ServerSpec {
         key: ServerKey {
-            addr: IpAddr::V4(Ipv4Addr::from(record.rip.octets())),
+            addr: IpAddr::V4(Ipv4Addr::from(record.rip.as_v4().octets())),
             port: record.rport.get(),
         },
         forwarding: match record.method {

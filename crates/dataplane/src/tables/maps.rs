@@ -6,8 +6,8 @@ use pointsman_core::conn::{Hints, Set};
 use pointsman_core::drop::Drop;
 use pointsman_core::host;
 use pointsman_core::layout::{
-    DROP_SLOTS, EVICTIONS, Egress, MAX_EGRESS, MAX_SCHEDULE_WORDS, MAX_SERVERS, MAX_SERVICES,
-    Runtime, ServerRecord, ServiceId, ServiceRecord, Stats,
+    Control, DROP_SLOTS, EVICTIONS, Egress, MAX_EGRESS, MAX_SCHEDULE_WORDS, MAX_SERVERS,
+    MAX_SERVICES, Runtime, ServerRecord, ServiceId, ServiceRecord, Stats, WAYS, Wanted, Wide,
 };
 
 use crate::memory::Mapped;
@@ -60,6 +60,12 @@ pub struct Maps {
     pub connections: Mapped<Set>,
     /// Hints of its sets.
     pub hints: Mapped<Hints>,
+    /// Addresses of IPv6 slots.
+    pub wide: Mapped<Wide>,
+    /// Parents and children of slots.
+    pub controls: Mapped<Control>,
+    /// What the packet at hand wants, on each CPU.
+    pub wanted: Mapped<Wanted>,
     /// Virtual services.
     pub services: Mapped<ServiceRecord>,
     /// Real servers.
@@ -89,6 +95,9 @@ impl Maps {
             runtime: Mapped::in_memory(1),
             connections: Mapped::in_memory(sets.next_power_of_two()),
             hints: Mapped::in_memory(sets.next_power_of_two()),
+            wide: Mapped::in_memory(sets.next_power_of_two() * WAYS),
+            controls: Mapped::in_memory(sets.next_power_of_two() * WAYS),
+            wanted: Mapped::in_memory(1),
             services: Mapped::in_memory(MAX_SERVICES),
             servers: Mapped::in_memory(MAX_SERVERS),
             schedules: Mapped::in_memory(MAX_SCHEDULE_WORDS),
@@ -132,6 +141,15 @@ impl host::Tables for Maps {
     }
     fn hints(&self, set: u32) -> Option<*mut Hints> {
         self.hints.at(set)
+    }
+    fn wide(&self, slot: u32) -> Option<*mut Wide> {
+        self.wide.at(slot)
+    }
+    fn control(&self, slot: u32) -> Option<*mut Control> {
+        self.controls.at(slot)
+    }
+    fn wanted(&self) -> Option<*mut Wanted> {
+        self.wanted.at(0)
     }
     fn service_index(&self, id: &ServiceId) -> Option<u32> {
         self.service_ids.get(id)

@@ -17,7 +17,7 @@ mod views;
 use std::collections::{HashMap, HashSet};
 use std::net::Ipv4Addr;
 
-use pointsman_core::layout::{Runtime, VERSION, WAYS};
+use pointsman_core::layout::{Runtime, Settings, VERSION, WAYS};
 use pointsman_core::proto::{UDP_DEFAULT_SECS, UDP_TIMEOUT, tcp};
 use pointsman_model::{
     ConnectionView, RateEstimator, ServerKey, ServerSpec, ServiceKey, ServiceSpec, Timeouts,
@@ -77,6 +77,13 @@ pub(crate) fn fresh_runtime(cpus: u32, hz: u32, seed: [u64; 2]) -> Runtime {
         runtime.timeouts[state] = secs * hz;
     }
     runtime.timeouts[UDP_TIMEOUT] = UDP_DEFAULT_SECS * hz;
+    runtime.settings = Settings {
+        conn_reuse_mode: 1,
+        pmtu_disc: 1,
+        lblc_expiration: 86_400 * hz,
+        lblcr_expiration: 86_400 * hz,
+        ..Settings::default()
+    };
     runtime
 }
 

@@ -4,7 +4,7 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use pointsman_core::addr::{Be16, Be32};
+use pointsman_core::addr::{Address, Be16, Be32};
 use pointsman_core::atomic;
 use pointsman_core::forward;
 use pointsman_core::host::Tables as _;
@@ -37,7 +37,7 @@ impl Tables {
         if revived.is_none() {
             // SAFETY: all bits zero is a valid record.
             let mut record: ServerRecord = unsafe { std::mem::zeroed() };
-            record.rip = Be32::from_octets(rip.octets());
+            record.rip = Address::v4(Be32::from_octets(rip.octets()));
             record.rport = Be16::new(spec.key.port);
             record.in_use = 1;
             self.maps.servers.write(server, record);
@@ -126,7 +126,7 @@ impl Tables {
     pub fn set_tunnel_source(&mut self, server: Ipv4Addr, source: Ipv4Addr) {
         for &index in self.by_address.get(&server).into_iter().flatten() {
             self.with_server_record(index, |at| {
-                let source = Be32::from_octets(source.octets());
+                let source = Address::v4(Be32::from_octets(source.octets()));
                 // SAFETY: the pointer is into the map.
                 unsafe { (&raw mut (*at).tunnel_source).write_volatile(source) };
             });
@@ -219,11 +219,16 @@ impl Tables {
 
     pub(super) fn set_flag(&self, server: u32, flag: u32, on: bool) {
         self.with_server_record(server, |at| {
-            // SAFETY: the pointer is into the map; user space alone writes the flags.
+            // SAFETY: the pointer is into the map. The programs change flags too.
             unsafe {
                 let flags = &raw mut (*at).flags;
-                let old = flags.read_volatile();
-                flags.write_volatile(if on { old | flag } else { old & !flag });
+                loop {
+                    let old = atomic::load(flags);
+                    let new = if on { old | flag } else { old & !flag };
+                    if atomic::cas32(flags, old, new) == old {
+                        break;
+                    }
+                }
             }
         });
     }

@@ -2,8 +2,8 @@
 
 use std::net::IpAddr;
 
-use pointsman_core::addr::{Be16, Be32};
-use pointsman_core::layout::{MAX_SERVICES, ServiceId, ServiceRecord};
+use pointsman_core::addr::{Address, Be16, Be32};
+use pointsman_core::layout::{ID_IPV4, MAX_SERVICES, ServiceId, ServiceRecord};
 use pointsman_model::{
     Counters, Error, Protocol, RateEstimator, ServiceKey, ServiceSpec, validate,
 };
@@ -167,10 +167,10 @@ fn service_id(key: &ServiceKey) -> Option<ServiceId> {
             addr: IpAddr::V4(vip),
             port,
         } => Some(ServiceId {
-            vip: Be32::from_octets(vip.octets()),
+            vip: Address::v4(Be32::from_octets(vip.octets())),
             vport: Be16::new(port),
             proto: protocol.number(),
-            zero: 0,
+            kind: ID_IPV4,
         }),
         _ => None,
     }
@@ -179,7 +179,7 @@ fn service_id(key: &ServiceKey) -> Option<ServiceId> {
 fn describe(record: &mut ServiceRecord, spec: &ServiceSpec) {
     record.flags = spec.sched_flags.bits();
     record.timeout_secs = spec.persistence.map_or(0, |p| p.timeout_secs.get());
-    record.netmask = Be32::from_octets(spec.netmask.octets());
+    record.netmask = Address::v4(Be32::from_octets(spec.netmask.octets()));
     record.sched = schedule::number(spec.scheduler).into();
 }
 

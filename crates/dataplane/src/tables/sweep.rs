@@ -137,7 +137,7 @@ fn destination(maps: &Maps, slot: &Slot) -> SocketAddr {
             let rip = maps
                 .servers
                 .read(slot.server)
-                .map_or(Be32::default(), |s| s.rip);
+                .map_or(Be32::default(), |s| s.rip.as_v4());
             socket(rip.raw(), (slot.ports >> 16) as u16)
         }
     }

@@ -9,7 +9,7 @@ use pointsman_core::director::{self, Opened, Verdict};
 use pointsman_core::drop::Drop;
 use pointsman_core::host::{self, Packet, Route};
 use pointsman_core::layout::{
-    Egress, NextHop, Runtime, ServerRecord, ServiceId, ServiceRecord, Stats,
+    Control, Egress, NextHop, Runtime, ServerRecord, ServiceId, ServiceRecord, Stats, Wanted, Wide,
 };
 use pointsman_core::wire::ethernet;
 use pointsman_dataplane::Tables;
@@ -156,6 +156,15 @@ impl<const HANDS_UP: bool> host::Tables for User<'_, HANDS_UP> {
     }
     fn hints(&self, set: u32) -> Option<*mut Hints> {
         self.maps().hints(set)
+    }
+    fn wide(&self, slot: u32) -> Option<*mut Wide> {
+        self.maps().wide(slot)
+    }
+    fn control(&self, slot: u32) -> Option<*mut Control> {
+        self.maps().control(slot)
+    }
+    fn wanted(&self) -> Option<*mut Wanted> {
+        self.maps().wanted()
     }
     fn service_index(&self, id: &ServiceId) -> Option<u32> {
         self.maps().service_index(id)
