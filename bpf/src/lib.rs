@@ -2,6 +2,7 @@
 //! is carried out. Every decision is taken in `pointsman-core`.
 
 #![no_std]
+#![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]
 
 pub mod apart;
 pub mod clock;

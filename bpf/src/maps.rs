@@ -3,8 +3,10 @@
 
 use aya_ebpf::bindings::BPF_F_MMAPABLE;
 use aya_ebpf::macros::map;
-use aya_ebpf::maps::{Array, HashMap, ProgramArray};
+use aya_ebpf::maps::{Array, HashMap, LruHashMap, ProgramArray};
 use pointsman_core::conn::{Hints, Set};
+use pointsman_core::director::call;
+use pointsman_core::fragment::{FRAGMENTS, FragmentId};
 use pointsman_core::layout::{
     Control, DROP_SLOTS, Egress, MAX_EGRESS, MAX_SCHEDULE_WORDS, MAX_SERVERS, MAX_SERVICES, Runtime,
     ServerRecord, ServiceId, ServiceRecord, Stats, Wanted, Wide,
@@ -56,16 +58,14 @@ pub static EGRESS: Array<Egress> = Array::with_max_entries(MAX_EGRESS, BPF_F_MMA
 #[map]
 pub static EGRESS_IDS: HashMap<u32, u32> = HashMap::with_max_entries(MAX_EGRESS, BPF_F_NO_PREALLOC);
 
-/// Place of the program packets meet first in the program arrays.
-pub const DIRECTOR: u32 = 0;
-/// Place of the program that makes connections in the program arrays.
-pub const OPEN: u32 = 1;
-/// Place of the program that tells a sender that nobody takes its connection.
-pub const UNREACHABLE: u32 = 2;
+/// Ports of fragmented packets.
+#[map]
+pub static FRAGMENT_PORTS: LruHashMap<FragmentId, u64> =
+    LruHashMap::with_max_entries(FRAGMENTS, 0);
 
 /// The parts of the director on XDP, which call each other.
 #[map]
-pub static XDP_PROGRAMS: ProgramArray = ProgramArray::with_max_entries(3, 0);
+pub static XDP_PROGRAMS: ProgramArray = ProgramArray::with_max_entries(call::PROGRAMS, 0);
 /// The parts of the director on TC.
 #[map]
-pub static TC_PROGRAMS: ProgramArray = ProgramArray::with_max_entries(3, 0);
+pub static TC_PROGRAMS: ProgramArray = ProgramArray::with_max_entries(call::PROGRAMS, 0);

@@ -5,19 +5,22 @@ use core::mem::MaybeUninit;
 
 use aya_ebpf::Global;
 use aya_ebpf::helpers::generated::{bpf_get_smp_processor_id, bpf_jiffies64};
-use pointsman_core::addr::Be32;
-use pointsman_core::conn::{self, Hash, Hints, Key, Set};
+use pointsman_core::addr::{Address, Be32};
+use pointsman_core::conn::{self, Hash, Hints, Key, Set, Word};
+use pointsman_core::connect;
 use pointsman_core::drop::Drop;
+use pointsman_core::fragment::FragmentId;
 use pointsman_core::host::{Host, Route, Tables};
 use pointsman_core::layout::{
-    Control, DROP_SLOTS, EVICTIONS, Egress, MAX_SERVERS, Runtime, Schedule, ServerRecord, ServiceId,
-    ServiceRecord, Stats, Wanted, Wide,
+    Control, DROP_SLOTS, EVICTIONS, Egress, MAX_SERVERS, NextHop, Runtime, Schedule, ServerRecord,
+    ServiceId, ServiceRecord, Stats, Wanted, Wide,
 };
 use pointsman_core::next_hop::Refreshed;
-use pointsman_core::{sched, track};
+use pointsman_core::wire::sctp;
+use pointsman_core::{open, persist, proto, rare, reuse, sched, track};
 
 use crate::maps::{
-    CONNECTIONS, CONTROLS, DROPS, EGRESS, HINTS, RUNTIME, SCHEDULES, SERVERS, SERVICE_IDS, SERVICES, STATS, WANTED, WIDE,
+    CONNECTIONS, CONTROLS, DROPS, EGRESS, FRAGMENT_PORTS, HINTS, RUNTIME, SCHEDULES, SERVERS, SERVICE_IDS, SERVICES, STATS, WANTED, WIDE,
 };
 use crate::route;
 
@@ -33,6 +36,8 @@ pub trait Context {
     fn raw(&self) -> *mut c_void;
     /// Interface the frame came in by.
     fn ingress(&self) -> u32;
+    /// Firewall mark, 0 where there is none yet.
+    fn mark(&self) -> u32;
     /// True when the frame was sent to this host.
     fn is_for_us(&self) -> bool;
     /// [`pointsman_core::next_hop::refresh`] in a stack frame of its own.
@@ -125,6 +130,22 @@ impl<C> Tables for Kernel<'_, C> {
     }
 
     #[inline(always)]
+    fn cpu(&self) -> u32 {
+        cpu()
+    }
+
+    #[inline(always)]
+    fn fragment(&self, id: &FragmentId) -> Option<u64> {
+        // SAFETY: a value is a word, read as one.
+        unsafe { FRAGMENT_PORTS.get(id).copied() }
+    }
+
+    #[inline(always)]
+    fn set_fragment(&self, id: &FragmentId, value: u64) {
+        let _ = FRAGMENT_PORTS.insert(id, &value, 0);
+    }
+
+    #[inline(always)]
     fn count_drop(&self, reason: Drop) {
         count(reason as u32);
     }
@@ -160,8 +181,54 @@ impl<C> Tables for Kernel<'_, C> {
     }
 
     #[inline(always)]
-    fn change_apart(&self, index: u32, tag: u64, tcp_flags: u8) -> u8 {
-        pm_change(index, tag, tcp_flags.into()) as u8
+    fn change_apart(&self, index: u32, tag: u64, event: u8) -> u8 {
+        pm_change(index, tag, event.into()) as u8
+    }
+
+    #[inline(always)]
+    fn service_apart(&self, mark: u32) -> u32 {
+        pm_service(mark)
+    }
+
+    #[inline(always)]
+    fn choose_apart(&self, service: u32) -> u32 {
+        pm_choose(service)
+    }
+
+    #[inline(always)]
+    fn wildcard_apart(&self) -> u32 {
+        pm_wildcard()
+    }
+
+    #[inline(always)]
+    fn template_apart(&self, server: u32) -> u32 {
+        pm_template(server)
+    }
+
+    #[inline(always)]
+    fn connect_apart(&self, server: u32, hop: NextHop, epoch: u32, from_here: bool) -> u32 {
+        let mtu = u32::from(hop.mtu) | u32::from(from_here) << 16;
+        pm_connect(server, hop.way, mtu, epoch)
+    }
+
+    #[inline(always)]
+    fn reply_apart(&self, server: u32, word: Word, partner: u32) -> u32 {
+        pm_reply(server, word.0, partner)
+    }
+
+    #[inline(always)]
+    fn fill_apart(&self, slot: u32, partner: u32, server: u32, word: Word) -> bool {
+        pm_fill(slot, partner, server, word.0) != 0
+    }
+
+    #[inline(always)]
+    fn vip_apart(&self, wide: bool) -> bool {
+        pm_vip(wide.into()) != 0
+    }
+
+    #[inline(always)]
+    fn reuse_apart(&self, index: u32, tag: u64) -> bool {
+        pm_reuse(index, tag) != 0
     }
 }
 
@@ -179,8 +246,18 @@ impl<C: Context> Host for Kernel<'_, C> {
     }
 
     #[inline(always)]
+    fn mark(&self) -> u32 {
+        self.0.mark()
+    }
+
+    #[inline(always)]
     fn route(&self, destination: Be32) -> Route {
         route::lookup(self.0.raw(), destination)
+    }
+
+    #[inline(always)]
+    fn route_wide(&self, destination: *const Address) -> Route {
+        route::lookup_wide(self.0.raw(), destination)
     }
 
     #[inline(always)]
@@ -246,12 +323,103 @@ extern "C" fn pm_kill(index: u32, tag: u64) -> u32 {
 /// [`track::change`].
 #[inline(never)]
 #[unsafe(no_mangle)]
-extern "C" fn pm_change(index: u32, tag: u64, tcp_flags: u32) -> u32 {
-    track::change(&BARE, index, tag, tcp_flags as u8).into()
+extern "C" fn pm_change(index: u32, tag: u64, event: u32) -> u32 {
+    track::change(&BARE, index, tag, event as u8).into()
 }
 
+/// [`open::find_service`].
+#[inline(never)]
+#[unsafe(no_mangle)]
+extern "C" fn pm_service(mark: u32) -> u32 {
+    open::find_service(&BARE, mark)
+}
+
+/// [`open::choose`].
+#[inline(never)]
+#[unsafe(no_mangle)]
+extern "C" fn pm_choose(service: u32) -> u32 {
+    open::choose(&BARE, service)
+}
+
+/// [`open::take_wildcard`].
+#[inline(never)]
+#[unsafe(no_mangle)]
+extern "C" fn pm_wildcard() -> u32 {
+    open::take_wildcard(&BARE)
+}
+
+/// [`persist::make_template`].
+#[inline(never)]
+#[unsafe(no_mangle)]
+extern "C" fn pm_template(server: u32) -> u32 {
+    persist::make_template(&BARE, server)
+}
+
+/// [`connect::connect`]; `mtu` has whether the client is on the director in bit 16.
+#[inline(never)]
+#[unsafe(no_mangle)]
+extern "C" fn pm_connect(server: u32, way: u64, mtu: u32, epoch: u32) -> u32 {
+    let hop = NextHop::new(way, mtu as u16);
+    connect::connect(&BARE, server, hop, epoch, mtu >> 16 != 0).0
+}
+
+/// [`connect::make_reply`].
+#[inline(never)]
+#[unsafe(no_mangle)]
+extern "C" fn pm_reply(server: u32, word: u32, partner: u32) -> u32 {
+    connect::make_reply(&BARE, server, Word(word), partner)
+}
+
+/// [`connect::fill_request`].
+#[inline(never)]
+#[unsafe(no_mangle)]
+extern "C" fn pm_fill(slot: u32, partner: u32, server: u32, word: u32) -> u32 {
+    connect::fill_request(&BARE, slot, partner, server, Word(word)).into()
+}
+
+/// [`rare::is_wanted_vip`].
+#[inline(never)]
+#[unsafe(no_mangle)]
+extern "C" fn pm_vip(wide: u32) -> u32 {
+    rare::is_wanted_vip(&BARE, wide != 0).into()
+}
+
+/// [`reuse::gives_way`].
+#[inline(never)]
+#[unsafe(no_mangle)]
+extern "C" fn pm_reuse(index: u32, tag: u64) -> u32 {
+    reuse::gives_way(&BARE, index, tag).into()
+}
+
+/// [`sctp::checksum_change`].
+#[inline(never)]
+#[unsafe(no_mangle)]
+pub extern "C" fn pm_sctp_change(old: u32, new: u32, len: u32) -> u32 {
+    sctp::checksum_change(old, new, len)
+}
+
+/// The program to start over with.
 #[inline(always)]
-fn cpu() -> u32 {
+pub fn origin() -> u32 {
+    match WANTED.get_ptr(cpu()) {
+        // SAFETY: the pointer is into the map.
+        Some(wanted) => unsafe { (&raw const (*wanted).origin).read_volatile() },
+        None => u32::MAX,
+    }
+}
+
+/// Whether the wanted packet is IPv6.
+#[inline(always)]
+pub fn is_wide() -> bool {
+    WANTED.get_ptr(cpu()).is_some_and(|wanted| {
+        // SAFETY: the pointer is into the map.
+        unsafe { (*wanted).flow.key.proto & proto::WIDE != 0 }
+    })
+}
+
+/// Number of this CPU.
+#[inline(always)]
+pub fn cpu() -> u32 {
     // SAFETY: the helper takes nothing.
     unsafe { bpf_get_smp_processor_id() }
 }

@@ -1,7 +1,7 @@
 //! TC: the kernel's packets, with offloads. Aggregates and unfinished checksums stay what they are.
 
 use core::ffi::c_void;
-use core::mem::MaybeUninit;
+use core::mem::{MaybeUninit, offset_of};
 
 use aya_ebpf::EbpfContext;
 use aya_ebpf::bindings::{
@@ -15,7 +15,9 @@ use aya_ebpf::helpers::generated::{
 use aya_ebpf::programs::TcContext;
 use pointsman_core::addr::Be32;
 use pointsman_core::connect::LOOPBACK;
-use pointsman_core::director::{self, Opened, Verdict};
+use pointsman_core::director::{self, Mode, Narrow, Verdict, Wide, call};
+use pointsman_core::open::{self, Opened};
+use pointsman_core::rare;
 use pointsman_core::host::Packet;
 use pointsman_core::layout::Egress;
 use pointsman_core::next_hop::Refreshed;
@@ -23,18 +25,20 @@ use pointsman_core::realserver;
 use pointsman_core::wire::checksum::Diff;
 use pointsman_core::wire::icmp4::Message;
 
-use crate::apart::{apart, pointer};
-use crate::maps::{DIRECTOR, OPEN, RUNTIME, TC_PROGRAMS, UNREACHABLE};
-use crate::tables::{Context, Kernel};
+use crate::apart::{apart, packet_pointer, pointer};
+use crate::maps::{RUNTIME, TC_PROGRAMS, WANTED};
+use crate::tables::{Context, Kernel, cpu, is_wide, origin, pm_sctp_change};
 
 /// "On with it": the next program, then the stack. The same number for tcx and clsact.
 const NEXT: i32 = -1;
 const SHOT: i32 = TC_ACT_SHOT;
 const AF_INET: u32 = 2;
+const AF_INET6: u32 = 10;
 const PACKET_HOST: u32 = 0;
 
-/// Bytes the parser may look at: two tags, IPv4 with all options, TCP without.
-const PULL: u32 = 14 + 8 + 60 + 20;
+/// Bytes the parser may look at: two tags, an ICMP error, and in it an IPv6 header and ports, which is
+/// more than IPv4 with all options and TCP.
+const PULL: u32 = 14 + 8 + 40 + 8 + 40 + 8;
 
 /// A packet in TC.
 pub struct Skb<'a>(&'a TcContext);
@@ -45,10 +49,6 @@ impl Skb<'_> {
         self.0.skb.skb
     }
 
-    #[inline(always)]
-    fn at<T>(&self, at: usize) -> Option<*mut T> {
-        pointer(self.0.data(), self.0.data_end(), at)
-    }
 }
 
 impl Packet for Skb<'_> {
@@ -59,16 +59,11 @@ impl Packet for Skb<'_> {
     }
 
     #[inline(always)]
-    fn read<T: Copy>(&self, at: usize) -> Option<T> {
-        // SAFETY: at() checked the bounds. Where the kernel runs eBPF, packets may be read at any
-        // alignment; a read declared unaligned would become one load for each byte.
-        self.at::<T>(at).map(|p| unsafe { p.read() })
-    }
-
-    #[inline(always)]
-    fn write<T: Copy>(&mut self, at: usize, value: T) -> Option<()> {
-        // SAFETY: as in read().
-        self.at::<T>(at).map(|p| unsafe { p.write(value) })
+    fn pointer<T>(&self, at: usize) -> Option<*mut T> {
+        const DATA: usize = offset_of!(__sk_buff, data);
+        const END: usize = offset_of!(__sk_buff, data_end);
+        let ctx = self.raw();
+        pointer(packet_pointer::<_, DATA>(ctx), packet_pointer::<_, END>(ctx), at)
     }
 
     /// By helper: only the kernel knows whether the checksum is whole, partial or hardware's.
@@ -141,6 +136,27 @@ impl Packet for Skb<'_> {
     fn answer_apart(&mut self, l3: usize, message: Message) -> Option<()> {
         (answer(self.0.as_ptr(), l3, message.to_word()) != 0).then_some(())
     }
+
+    #[inline(always)]
+    fn answer_wide_apart(&mut self, l3: usize, message: Message) -> Option<()> {
+        (answer_wide(self.0.as_ptr(), l3, message.to_word()) != 0).then_some(())
+    }
+
+    #[inline(always)]
+    fn sctp_change_apart(&self, old: u32, new: u32, len: u32) -> u32 {
+        pm_sctp_change(old, new, len)
+    }
+
+    #[inline(always)]
+    fn sctp_ports_apart(
+        &mut self,
+        l3: usize,
+        l4: usize,
+        total_len: u16,
+        new_ports: u32,
+    ) -> Option<()> {
+        (sctp_ports(self.0.as_ptr(), l3, l4, total_len.into(), new_ports) != 0).then_some(())
+    }
 }
 
 impl Context for TcContext {
@@ -155,6 +171,12 @@ impl Context for TcContext {
     fn ingress(&self) -> u32 {
         // SAFETY: the context is the program's own.
         unsafe { (*self.skb.skb).ingress_ifindex }
+    }
+
+    #[inline(always)]
+    fn mark(&self) -> u32 {
+        // SAFETY: the context is the program's own.
+        unsafe { (*self.skb.skb).mark }
     }
 
     #[inline(always)]
@@ -190,7 +212,7 @@ fn pull(ctx: &TcContext) {
     }
 }
 
-/// The director on TC ingress.
+/// What packets meet first on TC ingress.
 #[inline(always)]
 pub fn ingress(ctx: &TcContext) -> i32 {
     // SAFETY: the context is the program's own.
@@ -198,45 +220,80 @@ pub fn ingress(ctx: &TcContext) -> i32 {
         return NEXT;
     }
     pull(ctx);
+    director::<Narrow>(ctx)
+}
+
+/// Packets that are many, of IPv4 or IPv6.
+#[inline(always)]
+pub fn director<M: Mode>(ctx: &TcContext) -> i32 {
     let mut skb = Skb(ctx);
-    match director::ingress(&Kernel(ctx), &mut skb) {
+    let verdict = director::ingress::<_, _, M>(&Kernel(ctx), &mut skb);
+    act(ctx, &mut skb, verdict)
+}
+
+/// Packets that are rare.
+#[inline(always)]
+pub fn rare<M: Mode>(ctx: &TcContext) -> i32 {
+    let mut skb = Skb(ctx);
+    let verdict = rare::ingress::<_, _, M>(&Kernel(ctx), &mut skb);
+    act(ctx, &mut skb, verdict)
+}
+
+/// What of rare packets is a flow.
+#[inline(always)]
+pub fn rare_flow<M: Mode>(ctx: &TcContext) -> i32 {
+    let mut skb = Skb(ctx);
+    let verdict = rare::flow::<_, _, M>(&Kernel(ctx), &mut skb);
+    act(ctx, &mut skb, verdict)
+}
+
+/// Packets whose connection is for them alone.
+#[inline(always)]
+pub fn one_packet<M: Mode>(ctx: &TcContext) -> i32 {
+    let mut skb = Skb(ctx);
+    let verdict = director::one_packet::<_, _, M>(&Kernel(ctx), &mut skb);
+    act(ctx, &mut skb, verdict)
+}
+
+#[inline(always)]
+fn act(ctx: &TcContext, skb: &mut Skb<'_>, verdict: Verdict) -> i32 {
+    match verdict {
         Verdict::Pass | Verdict::Stack | Verdict::HandUp => NEXT,
         Verdict::Send(egress) => send(ctx, egress),
         Verdict::Resolve(ifindex, next) => resolve(ctx, ifindex, next),
-        Verdict::Loopback => to_loopback(&mut skb),
+        Verdict::ResolveWide(ifindex) => resolve_wide(ctx, ifindex),
+        Verdict::Loopback => to_loopback(skb),
         Verdict::Answer => send_back(ctx),
         Verdict::Drop(_) => SHOT,
-        Verdict::Open => {
-            // SAFETY: called from the entry function; returns only when the slot is empty.
-            unsafe { TC_PROGRAMS.tail_call(ctx, OPEN) };
-            SHOT
-        }
+        Verdict::Call(program) => go_on(ctx, program),
     }
+}
+
+/// Goes on in another program.
+#[inline(always)]
+fn go_on(ctx: &TcContext, program: u32) -> i32 {
+    // SAFETY: called from the entry function; returns only when the slot is empty.
+    unsafe { TC_PROGRAMS.tail_call(ctx, program) };
+    SHOT
 }
 
 /// Makes a connection, then starts over.
 #[inline(always)]
 pub fn open(ctx: &TcContext) -> i32 {
-    match director::open(&Kernel(ctx), &Skb(ctx)) {
-        Opened::Connected => {
-            // SAFETY: called from the entry function; returns only when the slot is empty.
-            unsafe { TC_PROGRAMS.tail_call(ctx, DIRECTOR) };
-            SHOT
-        }
+    match open::open(&Kernel(ctx), &Skb(ctx)) {
+        Opened::Connected => go_on(ctx, origin()),
+        Opened::OnePacket if is_wide() => go_on(ctx, call::ONE_PACKET_WIDE),
+        Opened::OnePacket => go_on(ctx, call::ONE_PACKET),
         Opened::Pass => NEXT,
         Opened::Drop(_) => SHOT,
-        Opened::NoDestination => {
-            // SAFETY: called from the entry function; returns only when the slot is empty.
-            unsafe { TC_PROGRAMS.tail_call(ctx, UNREACHABLE) };
-            SHOT
-        }
+        Opened::NoDestination => go_on(ctx, call::UNREACHABLE),
     }
 }
 
 /// Tells the sender that nobody takes its connection.
 #[inline(always)]
 pub fn unreachable(ctx: &TcContext) -> i32 {
-    if director::unreachable(&mut Skb(ctx)) {
+    if director::unreachable(&Kernel(ctx), &mut Skb(ctx)) {
         send_back(ctx)
     } else {
         SHOT
@@ -254,7 +311,11 @@ pub fn egress(ctx: &TcContext) -> i32 {
         return NEXT;
     }
     pull(ctx);
-    match director::egress(&Kernel(ctx), &mut Skb(ctx)) {
+    let verdict = match director::egress::<_, _, Narrow>(&Kernel(ctx), &mut Skb(ctx)) {
+        Verdict::Call(_) => director::egress::<_, _, Wide>(&Kernel(ctx), &mut Skb(ctx)),
+        verdict => verdict,
+    };
+    match verdict {
         Verdict::Drop(_) => SHOT,
         _ => NEXT,
     }
@@ -310,6 +371,30 @@ fn resolve(ctx: &TcContext, ifindex: u32, next: Be32) -> i32 {
                 .cast::<u32>()
                 .add(i)
                 .write_volatile(word);
+        }
+        if (*ctx.skb.skb).vlan_present != 0 && ifindex != ctx.ingress() {
+            bpf_skb_vlan_pop(ctx.skb.skb);
+        }
+        let size = size_of::<bpf_redir_neigh>() as i32;
+        bpf_redirect_neigh(ifindex, params.as_mut_ptr(), size, 0) as i32
+    }
+}
+
+/// As [`resolve`], to the IPv6 address in [`pointsman_core::layout::Wanted::next`].
+#[inline(always)]
+fn resolve_wide(ctx: &TcContext, ifindex: u32) -> i32 {
+    let Some(wanted) = WANTED.get_ptr(cpu()) else {
+        return SHOT;
+    };
+    let mut params = MaybeUninit::<bpf_redir_neigh>::uninit();
+    // SAFETY: five words fill the struct; the pointer is into the map; the context is the program's own.
+    unsafe {
+        let words = params.as_mut_ptr().cast::<u32>();
+        words.write_volatile(AF_INET6);
+        for i in 0..4 {
+            words
+                .add(i + 1)
+                .write_volatile((&raw const (*wanted).next.0[i]).read_volatile());
         }
         if (*ctx.skb.skb).vlan_present != 0 && ifindex != ctx.ingress() {
             bpf_skb_vlan_pop(ctx.skb.skb);

@@ -1,30 +1,38 @@
 //! XDP: frames before they become the kernel's packets.
 
 use core::ffi::c_void;
-use core::mem::MaybeUninit;
+use core::mem::{MaybeUninit, offset_of};
 
 use aya_ebpf::EbpfContext;
-use aya_ebpf::bindings::xdp_action;
+use aya_ebpf::bindings::{xdp_action, xdp_md};
 use aya_ebpf::helpers::generated::{bpf_redirect, bpf_xdp_adjust_head, bpf_xdp_adjust_tail};
 use aya_ebpf::programs::XdpContext;
-use pointsman_core::director::{self, Opened, Verdict};
+use pointsman_core::director::{self, Mode, Verdict, call};
+use pointsman_core::open::{self, Opened};
+use pointsman_core::rare;
 use pointsman_core::host::Packet;
 use pointsman_core::layout::Egress;
+use pointsman_core::mask::opaque;
 use pointsman_core::next_hop::Refreshed;
 use pointsman_core::wire::ethernet;
 use pointsman_core::wire::icmp4::Message;
 
-use crate::apart::{apart, pointer};
-use crate::maps::{DIRECTOR, EGRESS, EGRESS_IDS, OPEN, UNREACHABLE, XDP_PROGRAMS};
-use crate::tables::{Context, Kernel};
+use crate::apart::{apart, packet_pointer, pointer};
+use crate::maps::{EGRESS, EGRESS_IDS, XDP_PROGRAMS};
+use crate::tables::{Context, Kernel, is_wide, origin, pm_sctp_change};
 
 /// A frame in XDP.
 pub struct Frame<'a>(&'a XdpContext);
 
 impl Frame<'_> {
     #[inline(always)]
-    fn at<T>(&self, at: usize) -> Option<*mut T> {
-        pointer(self.0.data(), self.0.data_end(), at)
+    fn start(&self) -> usize {
+        packet_pointer::<_, { offset_of!(xdp_md, data) }>(self.0.ctx)
+    }
+
+    #[inline(always)]
+    fn end(&self) -> usize {
+        packet_pointer::<_, { offset_of!(xdp_md, data_end) }>(self.0.ctx)
     }
 
     /// Moves the link-layer header (14, 18 or 22 bytes) from `from` to the head of the frame.
@@ -63,20 +71,13 @@ impl Frame<'_> {
 impl Packet for Frame<'_> {
     #[inline(always)]
     fn len(&self) -> u32 {
-        (self.0.data_end() - self.0.data()) as u32
+        // Opaque, or the compiler would subtract packet pointers in 32 bits, which is refused.
+        opaque(self.end() - self.start()) as u32
     }
 
     #[inline(always)]
-    fn read<T: Copy>(&self, at: usize) -> Option<T> {
-        // SAFETY: at() checked the bounds. Where the kernel runs eBPF, packets may be read at any
-        // alignment; a read declared unaligned would become one load for each byte.
-        self.at::<T>(at).map(|p| unsafe { p.read() })
-    }
-
-    #[inline(always)]
-    fn write<T: Copy>(&mut self, at: usize, value: T) -> Option<()> {
-        // SAFETY: as in read().
-        self.at::<T>(at).map(|p| unsafe { p.write(value) })
+    fn pointer<T>(&self, at: usize) -> Option<*mut T> {
+        pointer(self.start(), self.end(), at)
     }
 
     #[inline(always)]
@@ -90,8 +91,7 @@ impl Packet for Frame<'_> {
     fn reshape(&mut self, l3: usize, bytes: u32, len: u32) -> Option<()> {
         self.adjust_head(-(bytes as i32))?;
         self.move_link_header(bytes as usize, l3)?;
-        // Opaque, or the compiler would subtract packet pointers in 32 bits, which is refused.
-        let present = core::hint::black_box(self.0.data_end() - self.0.data());
+        let present = self.len();
         let delta = len as i32 - present as i32;
         // SAFETY: the context is the program's own.
         let code = unsafe { bpf_xdp_adjust_tail(self.0.ctx, delta) };
@@ -101,6 +101,27 @@ impl Packet for Frame<'_> {
     #[inline(always)]
     fn answer_apart(&mut self, l3: usize, message: Message) -> Option<()> {
         (answer(self.0.as_ptr(), l3, message.to_word()) != 0).then_some(())
+    }
+
+    #[inline(always)]
+    fn answer_wide_apart(&mut self, l3: usize, message: Message) -> Option<()> {
+        (answer_wide(self.0.as_ptr(), l3, message.to_word()) != 0).then_some(())
+    }
+
+    #[inline(always)]
+    fn sctp_change_apart(&self, old: u32, new: u32, len: u32) -> u32 {
+        pm_sctp_change(old, new, len)
+    }
+
+    #[inline(always)]
+    fn sctp_ports_apart(
+        &mut self,
+        l3: usize,
+        l4: usize,
+        total_len: u16,
+        new_ports: u32,
+    ) -> Option<()> {
+        (sctp_ports(self.0.as_ptr(), l3, l4, total_len.into(), new_ports) != 0).then_some(())
     }
 }
 
@@ -116,6 +137,12 @@ impl Context for XdpContext {
     fn ingress(&self) -> u32 {
         // SAFETY: the context is the program's own.
         unsafe { (*self.ctx).ingress_ifindex }
+    }
+
+    /// Nobody has marked it yet.
+    #[inline(always)]
+    fn mark(&self) -> u32 {
+        0
     }
 
     /// XDP sees flooded frames too: compare the destination with the interface's own address.
@@ -147,48 +174,78 @@ impl Context for XdpContext {
 
 apart!(XdpContext, Frame);
 
-/// The director on XDP.
+/// What packets meet first, of IPv4 or IPv6.
 #[inline(always)]
-pub fn director(ctx: &XdpContext) -> u32 {
+pub fn director<M: Mode>(ctx: &XdpContext) -> u32 {
     let mut frame = Frame(ctx);
-    match director::ingress(&Kernel(ctx), &mut frame) {
+    let verdict = director::ingress::<_, _, M>(&Kernel(ctx), &mut frame);
+    act(ctx, &mut frame, verdict)
+}
+
+/// Packets that are rare.
+#[inline(always)]
+pub fn rare<M: Mode>(ctx: &XdpContext) -> u32 {
+    let mut frame = Frame(ctx);
+    let verdict = rare::ingress::<_, _, M>(&Kernel(ctx), &mut frame);
+    act(ctx, &mut frame, verdict)
+}
+
+/// What of rare packets is a flow.
+#[inline(always)]
+pub fn rare_flow<M: Mode>(ctx: &XdpContext) -> u32 {
+    let mut frame = Frame(ctx);
+    let verdict = rare::flow::<_, _, M>(&Kernel(ctx), &mut frame);
+    act(ctx, &mut frame, verdict)
+}
+
+/// Packets whose connection is for them alone.
+#[inline(always)]
+pub fn one_packet<M: Mode>(ctx: &XdpContext) -> u32 {
+    let mut frame = Frame(ctx);
+    let verdict = director::one_packet::<_, _, M>(&Kernel(ctx), &mut frame);
+    act(ctx, &mut frame, verdict)
+}
+
+#[inline(always)]
+fn act(ctx: &XdpContext, frame: &mut Frame<'_>, verdict: Verdict) -> u32 {
+    match verdict {
         Verdict::Pass | Verdict::Stack | Verdict::HandUp => xdp_action::XDP_PASS,
-        Verdict::Send(egress) => send(ctx, &mut frame, egress),
+        Verdict::Send(egress) => send(ctx, frame, egress),
         Verdict::Answer => xdp_action::XDP_TX,
         Verdict::Drop(_) => xdp_action::XDP_DROP,
-        Verdict::Open => {
-            // SAFETY: called from the entry function; returns only when the slot is empty.
-            unsafe { XDP_PROGRAMS.tail_call(ctx, OPEN) };
+        Verdict::Call(program) => go_on(ctx, program),
+        // Only TC can do these; the core hands them up instead.
+        Verdict::Resolve(..) | Verdict::ResolveWide(_) | Verdict::Loopback => {
             xdp_action::XDP_ABORTED
         }
-        // Only TC can do these; the core hands them up instead.
-        Verdict::Resolve(..) | Verdict::Loopback => xdp_action::XDP_ABORTED,
     }
+}
+
+/// Goes on in another program.
+#[inline(always)]
+fn go_on(ctx: &XdpContext, program: u32) -> u32 {
+    // SAFETY: called from the entry function; returns only when the slot is empty.
+    unsafe { XDP_PROGRAMS.tail_call(ctx, program) };
+    xdp_action::XDP_ABORTED
 }
 
 /// Makes a connection, then starts over.
 #[inline(always)]
 pub fn open(ctx: &XdpContext) -> u32 {
-    match director::open(&Kernel(ctx), &Frame(ctx)) {
-        Opened::Connected => {
-            // SAFETY: called from the entry function; returns only when the slot is empty.
-            unsafe { XDP_PROGRAMS.tail_call(ctx, DIRECTOR) };
-            xdp_action::XDP_ABORTED
-        }
+    match open::open(&Kernel(ctx), &Frame(ctx)) {
+        Opened::Connected => go_on(ctx, origin()),
+        Opened::OnePacket if is_wide() => go_on(ctx, call::ONE_PACKET_WIDE),
+        Opened::OnePacket => go_on(ctx, call::ONE_PACKET),
         Opened::Pass => xdp_action::XDP_PASS,
         Opened::Drop(_) => xdp_action::XDP_DROP,
-        Opened::NoDestination => {
-            // SAFETY: called from the entry function; returns only when the slot is empty.
-            unsafe { XDP_PROGRAMS.tail_call(ctx, UNREACHABLE) };
-            xdp_action::XDP_DROP
-        }
+        Opened::NoDestination => go_on(ctx, call::UNREACHABLE),
     }
 }
 
 /// Tells the sender that nobody takes its connection.
 #[inline(always)]
 pub fn unreachable(ctx: &XdpContext) -> u32 {
-    if director::unreachable(&mut Frame(ctx)) {
+    if director::unreachable(&Kernel(ctx), &mut Frame(ctx)) {
         xdp_action::XDP_TX
     } else {
         xdp_action::XDP_DROP

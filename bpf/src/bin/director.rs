@@ -1,4 +1,5 @@
-//! The director's programs, one object: three parts each for XDP and TC ingress, TC egress, and the
+//! The director's programs, one object: the parts that call each other on XDP and on TC
+//! ingress, TC egress, and the
 //! clock.
 
 #![no_std]
@@ -7,23 +8,67 @@
 use aya_ebpf::macros::{classifier, xdp};
 use aya_ebpf::programs::{TcContext, XdpContext};
 use pointsman_bpf as programs;
+use pointsman_core::director::{Narrow, OneNarrow, OneWide, Wide};
+use pointsman_core::rare::{RareNarrow, RareWide};
 
 /// XDP on an interface.
 #[xdp]
 pub fn director_xdp(ctx: XdpContext) -> u32 {
-    programs::xdp::director(&ctx)
+    programs::xdp::director::<Narrow>(&ctx)
 }
 
-/// What [`director_xdp`] calls for a packet without a connection.
+/// Makes connections.
 #[xdp]
 pub fn open_xdp(ctx: XdpContext) -> u32 {
     programs::xdp::open(&ctx)
 }
 
-/// What [`open_xdp`] calls when a service has no destination.
+/// Tells a sender that no real server takes its connection.
 #[xdp]
 pub fn unreachable_xdp(ctx: XdpContext) -> u32 {
     programs::xdp::unreachable(&ctx)
+}
+
+/// IPv6.
+#[xdp]
+pub fn wide_xdp(ctx: XdpContext) -> u32 {
+    programs::xdp::director::<Wide>(&ctx)
+}
+
+/// IPv4 that is rare.
+#[xdp]
+pub fn rare_xdp(ctx: XdpContext) -> u32 {
+    programs::xdp::rare::<RareNarrow>(&ctx)
+}
+
+/// IPv6 that is rare.
+#[xdp]
+pub fn rare_wide_xdp(ctx: XdpContext) -> u32 {
+    programs::xdp::rare::<RareWide>(&ctx)
+}
+
+/// What of rare IPv4 is a flow.
+#[xdp]
+pub fn rare_flow_xdp(ctx: XdpContext) -> u32 {
+    programs::xdp::rare_flow::<RareNarrow>(&ctx)
+}
+
+/// What of rare IPv6 is a flow.
+#[xdp]
+pub fn rare_flow_wide_xdp(ctx: XdpContext) -> u32 {
+    programs::xdp::rare_flow::<RareWide>(&ctx)
+}
+
+/// Connections of one packet.
+#[xdp]
+pub fn one_packet_xdp(ctx: XdpContext) -> u32 {
+    programs::xdp::one_packet::<OneNarrow>(&ctx)
+}
+
+/// Connections of one IPv6 packet.
+#[xdp]
+pub fn one_packet_wide_xdp(ctx: XdpContext) -> u32 {
+    programs::xdp::one_packet::<OneWide>(&ctx)
 }
 
 /// TC ingress on an interface.
@@ -32,16 +77,58 @@ pub fn director_tc(ctx: TcContext) -> i32 {
     programs::tc::ingress(&ctx)
 }
 
-/// What [`director_tc`] calls for a packet without a connection.
+/// Makes connections.
 #[classifier]
 pub fn open_tc(ctx: TcContext) -> i32 {
     programs::tc::open(&ctx)
 }
 
-/// What [`open_tc`] calls when a service has no destination.
+/// Tells a sender that no real server takes its connection.
 #[classifier]
 pub fn unreachable_tc(ctx: TcContext) -> i32 {
     programs::tc::unreachable(&ctx)
+}
+
+/// IPv6.
+#[classifier]
+pub fn wide_tc(ctx: TcContext) -> i32 {
+    programs::tc::director::<Wide>(&ctx)
+}
+
+/// IPv4 that is rare.
+#[classifier]
+pub fn rare_tc(ctx: TcContext) -> i32 {
+    programs::tc::rare::<RareNarrow>(&ctx)
+}
+
+/// IPv6 that is rare.
+#[classifier]
+pub fn rare_wide_tc(ctx: TcContext) -> i32 {
+    programs::tc::rare::<RareWide>(&ctx)
+}
+
+/// What of rare IPv4 is a flow.
+#[classifier]
+pub fn rare_flow_tc(ctx: TcContext) -> i32 {
+    programs::tc::rare_flow::<RareNarrow>(&ctx)
+}
+
+/// What of rare IPv6 is a flow.
+#[classifier]
+pub fn rare_flow_wide_tc(ctx: TcContext) -> i32 {
+    programs::tc::rare_flow::<RareWide>(&ctx)
+}
+
+/// Connections of one packet.
+#[classifier]
+pub fn one_packet_tc(ctx: TcContext) -> i32 {
+    programs::tc::one_packet::<OneNarrow>(&ctx)
+}
+
+/// Connections of one IPv6 packet.
+#[classifier]
+pub fn one_packet_wide_tc(ctx: TcContext) -> i32 {
+    programs::tc::one_packet::<OneWide>(&ctx)
 }
 
 /// TC egress on an interface.

@@ -112,6 +112,17 @@ impl Address {
         Be32::from_raw(self.0[0])
     }
 
+    /// Eight of its bytes as a word of memory: the first (0) or the last (1).
+    #[inline(always)]
+    pub const fn half(&self, which: usize) -> u64 {
+        let (first, second) = (self.0[2 * which], self.0[2 * which + 1]);
+        if cfg!(target_endian = "little") {
+            first as u64 | (second as u64) << 32
+        } else {
+            (first as u64) << 32 | second as u64
+        }
+    }
+
     /// The bytes of the IPv6 address.
     pub fn octets(&self) -> [u8; 16] {
         let mut octets = [0; 16];

@@ -1,37 +1,32 @@
-//! A new connection: find the service, choose the real server, make the slots.
+//! Making a connection: the slots of both directions, from what is wanted and the real server chosen.
 
-use crate::addr::{Address, Be16, Be32};
+use crate::addr::Address;
 use crate::atomic;
 use crate::conn::{
-    self, FLAG_INACTIVE, FLAG_NO_OUTPUT, FLAG_REPLY, Found, Hash, KIND_REWRITE, KIND_TO_LOOPBACK,
-    KIND_TO_STACK, Key, NO_PARTNER, NO_SLOT, Slot, Tag, Word,
+    self, FLAG_INACTIVE, FLAG_NO_OUTPUT, FLAG_REPLY, Found, Hash, KIND_FTP, KIND_METHOD, KIND_REWRITE,
+    KIND_TO_LOOPBACK, KIND_TO_STACK, KIND_WILDCARD, Key, NO_PARTNER, NO_SLOT, Slot, Tag, Word,
 };
 use crate::drop::Drop;
 use crate::forward;
-use crate::host::{Host, Route, Tables};
-use crate::layout::{ID_IPV4, NextHop, ServerRecord, ServiceId};
+use crate::host::Tables;
+use crate::layout::{FIRST_STATE, NextHop, ServerRecord, WAYS, Wanted};
 use crate::next_hop;
-use crate::parse::Flow;
+use crate::open::{self, FTP};
 use crate::proto::{self, tcp};
-use crate::sched::NO_SERVER;
 use crate::track;
-use crate::wire::{ipv4, tcp as tcp_wire};
 
 /// Interface index of `lo` in every namespace.
 pub const LOOPBACK: u32 = 1;
 
-/// Source port of active FTP data: never a new request.
-const FTP_DATA: Be16 = Be16::new(20);
-
-/// What came of a packet without a connection: one of the constants, or the number of a [`Drop`].
+/// What came of making a connection: one of the constants, or the number of a [`Drop`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Outcome(u32);
+pub struct Outcome(pub u32);
 
 impl Outcome {
-    /// No service.
-    pub const NOT_OURS: Self = Self(0x100);
-    /// It has a connection now.
+    /// The packet has a connection now.
     pub const CONNECTED: Self = Self(0x101);
+    /// It has one for itself alone, in the slot of this CPU.
+    pub const ONE_PACKET: Self = Self(0x102);
 
     /// Why it has none.
     #[inline(always)]
@@ -44,251 +39,327 @@ impl Outcome {
     }
 }
 
-/// Whether a packet without a connection may open one: TCP with SYN and without RST (SYN+ACK opens
-/// too, as in IPVS), any UDP; never active FTP data.
+/// The slot of this CPU's one-packet connections: behind the table.
 #[inline(always)]
-pub fn may_open(flow: &Flow) -> bool {
-    let opens = flow.key.proto != ipv4::TCP
-        || flow.tcp_flags & (tcp_wire::SYN | tcp_wire::RST) == tcp_wire::SYN;
-    opens && flow.key.sport() != FTP_DATA
+pub fn one_packet_slot<T: Tables>(tables: &T) -> u32 {
+    (tables.set_mask() + 1 + tables.cpu()) * WAYS
 }
 
-/// Makes the connection of a packet that [`may_open`] one.
+/// Makes the slots of the wanted connection to the real server with an index. `hop` is the way to it,
+/// as of `epoch`.
 #[inline(always)]
-pub fn connect<H: Host>(host: &H, flow: &Flow, hash: Hash, now: u32) -> Outcome {
-    let key = &flow.key;
-    let id = ServiceId {
-        vip: Address::v4(key.destination()),
-        vport: key.dport(),
-        proto: key.proto,
-        kind: ID_IPV4,
-    };
-    let Some(service) = host.service_index(&id) else {
-        return Outcome::NOT_OURS;
-    };
-    if !host.is_for_us() {
-        return Outcome::NOT_OURS;
-    }
-    let index = host.schedule_apart(service);
-    if index == NO_SERVER {
-        return Outcome::refuse(Drop::NoDestination);
-    }
-    make(host, key, flow.tcp_flags, index, hash, now)
-}
-
-/// Makes the slots of a connection to the real server with an index.
-#[inline(always)]
-fn make<H: Host>(host: &H, key: &Key, tcp_flags: u8, index: u32, hash: Hash, now: u32) -> Outcome {
-    let (Some(runtime), Some(server)) = (host.runtime(), host.server(index)) else {
+pub fn connect<T: Tables>(
+    tables: &T,
+    index: u32,
+    hop: NextHop,
+    epoch: u32,
+    from_here: bool,
+) -> Outcome {
+    let (Some(runtime), Some(wanted), Some(server)) =
+        (tables.runtime(), tables.wanted(), tables.server(index))
+    else {
         return Outcome::refuse(Drop::Internal);
     };
-    // SAFETY: runtime and server records live as long as the maps.
-    let (epoch, method, rip, rport, own) = unsafe {
-        (
-            atomic::load(&raw const (*runtime).epoch),
-            atomic::load(&raw const (*server).method),
-            Be32::from_raw(atomic::load(&raw const (*server).rip.0[0])),
-            atomic::load(&raw const (*server).rport),
-            Be32::from_raw(atomic::load(&raw const (*server).tunnel_source.0[0])),
-        )
-    };
-    let (hop, epoch) = match next_hop::of_server(host, server, epoch) {
-        Route::Resolved(hop) => (hop, epoch),
-        // Epoch 0 is never the present one: the packet's own way through looks it up again.
-        _ => (NextHop::NONE, 0),
-    };
-    let nat = method == forward::NAT;
-    let rport = if nat && rport.raw() != 0 {
-        rport
-    } else {
-        key.dport()
-    };
     let local = hop.is_local();
-    let from_here = host.ingress() == LOOPBACK;
-    // A client on the director that took the VIP for its own address: the real server owns the VIP
-    // too and could not answer it, so the packet leaves with the director's own address.
-    let borrowed = from_here && !local && !nat && key.source() == key.destination();
-    if own.raw() == 0 && (borrowed || (method == forward::TUNNEL && !local)) {
-        return Outcome::refuse(Drop::NoTunnelSource);
+    // SAFETY: the record is this CPU's, runtime and server records live as long as the maps.
+    let word = unsafe {
+        (*wanted).way = hop.way;
+        (*wanted).mtu = hop.mtu;
+        (*wanted).epoch = epoch;
+        match first_word(wanted, server, local, from_here, track::is_secure(runtime)) {
+            Some(word) => word,
+            None => return Outcome::refuse(Drop::NoTunnelSource),
+        }
+    };
+    // SAFETY: as above.
+    if unsafe { open::is_one_packet(tables, wanted) } {
+        return if tables.fill_apart(one_packet_slot(tables), NO_PARTNER, index, word) {
+            Outcome::ONE_PACKET
+        } else {
+            Outcome::refuse(Drop::Internal)
+        };
     }
-    let word = first_word(key.proto, tcp_flags, method, local, borrowed);
-    let expires = now.wrapping_add(track::timeout(runtime, key.proto, word.state()));
-
-    let claimed = host.claim_apart(hash, now);
+    // SAFETY: as above.
+    let claimed = tables.claim_apart(Hash(unsafe { (*wanted).hash }), tables.now());
     if claimed == NO_SLOT {
         return Outcome::refuse(Drop::TableFull);
     }
-    let Some(request) = conn::slot(host, claimed) else {
-        return Outcome::refuse(Drop::Internal);
-    };
     // Where replies need translation, their slot exists before the request's can be found.
     let mut partner = NO_PARTNER;
-    if nat || local || from_here {
+    let nat = (word.kind() & KIND_METHOD) as u8 == forward::NAT;
+    if (nat || local || from_here) && word.kind() & KIND_WILDCARD == 0 {
         let loopback = if from_here && !local {
             KIND_TO_LOOPBACK
         } else {
             0
         };
-        let client = if borrowed { own } else { key.source() };
-        let (address, port) = if nat {
-            (rip, rport)
-        } else {
-            (key.destination(), key.dport())
-        };
-        let reply = Reply {
-            key: Key::new(key.proto, address, port, client, key.sport()),
-            word: Word::new(
-                key.proto,
-                word.flags() & FLAG_NO_OUTPUT | FLAG_REPLY,
-                word.state(),
-                word.kind() | loopback,
-            ),
-            server: index,
-            partner: request.index,
-            expires,
-            now,
-        };
-        partner = make_reply(host, key, &reply);
+        let reply = Word::new(
+            word.proto(),
+            word.flags() & FLAG_NO_OUTPUT | FLAG_REPLY,
+            word.state(),
+            word.kind() | loopback,
+        );
+        partner = tables.reply_apart(index, reply, claimed);
         if partner >= REPLY_REFUSED {
-            conn::release(request.slot);
+            if let Some(request) = conn::slot(tables, claimed) {
+                conn::release(request.slot);
+            }
             let reason = Drop::from_number(partner as u8).unwrap_or(Drop::Internal);
             return Outcome::refuse(reason);
         }
+        if local {
+            // SAFETY: as above.
+            unsafe { atomic::store(&raw mut (*runtime).local_replies, 1) };
+        }
     }
-    let (source, destination) = match method {
-        forward::NAT => (key.source(), rip),
-        forward::TUNNEL => (own, rip),
-        _ => (if borrowed { own } else { key.source() }, key.destination()),
+    if !tables.fill_apart(claimed, partner, index, word) {
+        return Outcome::refuse(Drop::Internal);
+    }
+    settle_race(tables, wanted, claimed)
+}
+
+/// Fills the claimed slot of the wanted connection's request and makes it visible. The slot of this
+/// CPU's one-packet connections is never claimed and nobody looks for it.
+#[inline(always)]
+pub fn fill_request<T: Tables>(
+    tables: &T,
+    index: u32,
+    partner: u32,
+    server_index: u32,
+    word: Word,
+) -> bool {
+    let (Some(runtime), Some(wanted), Some(server), Some(found)) = (
+        tables.runtime(),
+        tables.wanted(),
+        tables.server(server_index),
+        conn::slot(tables, index),
+    ) else {
+        return false;
     };
-    let ports = u32::from(key.sport().raw()) | u32::from(rport.raw()) << 16;
-    fill(request.slot, key, word, (source, destination, ports));
-    let hop = next_hop::for_connection(hop, word);
-    let mine;
+    let now = tables.now();
+    let expires = now.wrapping_add(track::timeout(runtime, word.proto(), word.state()));
     // SAFETY: the slot is ours until it is published; records live as long as the maps.
     unsafe {
-        let slot = request.slot;
-        live(slot, index, partner, expires, now);
-        atomic::store(&raw mut (*slot).way, hop.way);
-        atomic::store(&raw mut (*slot).mtu, hop.mtu);
-        atomic::store(&raw mut (*slot).epoch, Tag::stamp(request.tag, epoch));
-        count_in(server, word);
-        if partner != NO_PARTNER && local {
-            atomic::store(&raw mut (*runtime).local_replies, 1);
+        let hash = Hash((*wanted).hash);
+        let one_packet = index == one_packet_slot(tables);
+        let mut tag = found.tag;
+        if one_packet {
+            tag = Tag::ready(Tag::claimed(tag), hash.fingerprint());
+            atomic::store(&raw mut (*found.slot).tag, tag);
         }
-        let tag = conn::publish(host, request.index, slot, hash);
-        mine = Found { tag, ..request };
-        if let Some(stats) = host.stats(index) {
+        write_request(tables, &found, server, word);
+        live(found.slot, server_index, partner, expires, now);
+        let hop = NextHop::new((*wanted).way, (*wanted).mtu);
+        let hop = next_hop::for_connection(hop, word, server);
+        atomic::store(&raw mut (*found.slot).way, hop.way);
+        atomic::store(&raw mut (*found.slot).mtu, hop.mtu);
+        atomic::store(&raw mut (*found.slot).epoch, Tag::stamp(tag, (*wanted).epoch));
+        join_parent(tables, index, wanted, now);
+        if let Some(stats) = tables.stats(server_index) {
             (*stats).conns = (*stats).conns.wrapping_add(1);
         }
+        if one_packet {
+            // No child any more once its template has its new life.
+            conn::leave_parent(tables, index);
+            return true;
+        }
+        count_in(server, word);
+        if word.kind() & KIND_WILDCARD != 0 {
+            atomic::store(&raw mut (*runtime).wildcards, 1);
+        }
+        conn::publish(tables, index, found.slot, hash);
+        true
     }
-    settle_race(host, key, hash, now, &mine)
+}
+
+/// Whether the director's own address towards a real server is known: needed as the source of a tunnel.
+///
+/// # Safety
+/// `server` lives as long as the maps.
+#[inline(always)]
+unsafe fn own_address(server: *const ServerRecord) -> bool {
+    // SAFETY: passed on to the caller.
+    unsafe {
+        let words = &raw const (*server).tunnel_source.0;
+        (*words)[0] | (*words)[1] | (*words)[2] | (*words)[3] != 0
+    }
+}
+
+/// Whether the packet's source is the VIP it is for.
+///
+/// # Safety
+/// `wanted` is this CPU's record.
+#[inline(always)]
+unsafe fn is_own_vip(wanted: *const Wanted) -> bool {
+    // SAFETY: passed on to the caller.
+    unsafe {
+        let (source, destination) = (&raw const (*wanted).source.0, &raw const (*wanted).destination.0);
+        let mut differ = 0;
+        for i in 0..4 {
+            differ |= (*source)[i] ^ (*destination)[i];
+        }
+        differ == 0
+    }
 }
 
 /// Two CPUs may have opened the same flow at once: the first in search order stays. And the reply's
 /// slot may have been taken before the request's could be found.
 #[inline(always)]
-fn settle_race<T: Tables>(tables: &T, key: &Key, hash: Hash, now: u32, mine: &Found) -> Outcome {
-    let first = tables.search_apart(hash, key, now);
-    if first == mine.index {
+fn settle_race<T: Tables>(tables: &T, wanted: *const Wanted, mine: u32) -> Outcome {
+    // SAFETY: the record is this CPU's.
+    let (key, hash) = unsafe { ((*wanted).flow.key, Hash((*wanted).hash)) };
+    let first = tables.search_apart(hash, &key, tables.now());
+    let Some(own) = conn::slot(tables, mine) else {
+        return Outcome::refuse(Drop::Internal);
+    };
+    if first == mine {
         // SAFETY: found slots lie in the table.
-        let alone = unsafe { atomic::load(&raw const (*mine.slot).partner) } == NO_PARTNER;
-        if alone || conn::partner(tables, mine.slot, mine.index).is_some() {
+        let alone = unsafe { atomic::load(&raw const (*own.slot).partner) } == NO_PARTNER;
+        if alone || conn::partner(tables, own.slot, mine).is_some() {
             return Outcome::CONNECTED;
         }
     }
-    tables.kill_apart(mine.index, mine.tag);
-    if first == NO_SLOT || first == mine.index {
+    // SAFETY: found slots lie in the table.
+    let wildcard = unsafe { Word(atomic::load(&raw const (*own.slot).word)) };
+    if wildcard.kind() & KIND_WILDCARD != 0 {
+        return Outcome::CONNECTED;
+    }
+    tables.kill_apart(mine, own.tag);
+    if first == NO_SLOT || first == mine {
         return Outcome::refuse(Drop::SlotReused);
     }
     Outcome::CONNECTED
 }
 
-/// Protocol, flags, state and kind of a new request.
+/// Protocol, flags, state and kind of the wanted connection's request; `None` when it needs the
+/// director's own address towards the real server, which is not known yet.
+///
+/// # Safety
+/// `wanted` is this CPU's record, `server` lives as long as the maps.
 #[inline(always)]
-fn first_word(proto: u8, tcp_flags: u8, method: u8, local: bool, borrowed: bool) -> Word {
+unsafe fn first_word(
+    wanted: *const Wanted,
+    server: *const ServerRecord,
+    local: bool,
+    from_here: bool,
+    secure: bool,
+) -> Option<Word> {
+    // SAFETY: passed on to the caller.
+    let (class, event, method, state, mut kind, dport) = unsafe {
+        (
+            (*wanted).flow.key.proto,
+            (*wanted).flow.event,
+            atomic::load(&raw const (*server).method),
+            (*wanted).state,
+            (*wanted).kind,
+            (*wanted).flow.key.dport(),
+        )
+    };
     let nat = method == forward::NAT;
+    // A client on the director that took the VIP for its own address: the real server owns the VIP
+    // too and could not answer it, so the packet leaves with the director's own address.
+    // SAFETY: passed on to the caller.
+    let (borrowed, own) = unsafe {
+        (
+            from_here && !local && !nat && is_own_vip(wanted),
+            own_address(server),
+        )
+    };
+    if !own && (borrowed || (method == forward::TUNNEL && !local)) {
+        return None;
+    }
     let direction = if nat {
         tcp::Direction::Request
     } else {
         tcp::Direction::RequestOnly
     };
-    let state = if proto == ipv4::TCP {
-        tcp::next(direction, tcp_flags, tcp::NONE)
+    let state = if state == FIRST_STATE {
+        proto::next(direction, class, event, 0, secure)
     } else {
-        0
+        state as u8
     };
     let no_output = if nat { 0 } else { FLAG_NO_OUTPUT };
-    let inactive = if proto::is_active(proto, state) {
+    let inactive = if proto::is_active(class, state) {
         0
     } else {
         FLAG_INACTIVE
     };
-    let to_stack = if local { KIND_TO_STACK } else { 0 };
-    let rewrite = if borrowed { KIND_REWRITE } else { 0 };
-    Word::new(
-        proto,
-        no_output | inactive,
-        state,
-        u32::from(method) | to_stack | rewrite,
-    )
-}
-
-/// A reply slot to be made.
-#[repr(C)]
-#[derive(Clone, Copy, Debug)]
-pub struct Reply {
-    /// How replies arrive.
-    key: Key,
-    word: Word,
-    server: u32,
-    partner: u32,
-    expires: u32,
-    now: u32,
+    kind |= u32::from(method);
+    kind |= if local { KIND_TO_STACK } else { 0 };
+    kind |= if borrowed { KIND_REWRITE } else { 0 };
+    if nat && class & proto::BASE == proto::TCP && dport.get() == FTP {
+        kind |= KIND_FTP;
+    }
+    Some(Word::new(class, no_output | inactive, state, kind))
 }
 
 /// From here on, what [`make_reply`] returns is a [`Drop`] in its low byte and no slot.
 pub const REPLY_REFUSED: u32 = 0xffff_ff00;
 
-/// Claims, fills and publishes the reply's slot; its index.
+/// Claims, fills and publishes the reply's slot of the wanted connection; its index. `partner` is the
+/// request's.
 #[inline(always)]
-pub fn make_reply<T: Tables>(tables: &T, request: &Key, reply: &Reply) -> u32 {
-    let Some(runtime) = tables.runtime() else {
+pub fn make_reply<T: Tables>(tables: &T, index: u32, word: Word, partner: u32) -> u32 {
+    let (Some(runtime), Some(wanted), Some(server)) =
+        (tables.runtime(), tables.wanted(), tables.server(index))
+    else {
         return REPLY_REFUSED | Drop::Internal as u32;
     };
-    // SAFETY: the runtime record lives as long as the maps.
-    let hash = reply
-        .key
-        .hash(unsafe { atomic::load(&raw const (*runtime).seed) });
-    let other = tables.search_apart(hash, &reply.key, reply.now);
+    let now = tables.now();
+    let expires = now.wrapping_add(track::timeout(runtime, word.proto(), word.state()));
+    let class = word.proto();
+    let wide = class & proto::WIDE != 0;
+    let nat = (word.kind() & KIND_METHOD) as u8 == forward::NAT;
+    let borrowed = word.kind() & KIND_REWRITE != 0;
+    // SAFETY: the records live as long as the maps, the wanted one is this CPU's.
+    let (key, hash, request) = unsafe {
+        let seed = atomic::load(&raw const (*runtime).seed);
+        let request = (*wanted).flow.key;
+        let from = if nat {
+            &raw const (*server).rip
+        } else {
+            &raw const (*wanted).destination
+        };
+        let to = if borrowed {
+            &raw const (*server).tunnel_source
+        } else {
+            &raw const (*wanted).source
+        };
+        let port = if nat {
+            (*wanted).rport
+        } else {
+            u32::from(request.dport().raw())
+        };
+        let ports = port | u32::from(request.sport().raw()) << 16;
+        let key = Key::of(class, &*from, &*to, ports, seed);
+        (key, key.hash(seed), request)
+    };
+    let other = tables.search_apart(hash, &key, now);
     if other != NO_SLOT
-        && let Some(other) = conn::check(tables, other, hash, &reply.key, reply.now)
+        && let Some(other) = conn::check(tables, other, hash, &key, now)
         && !gives_way(tables, &other)
     {
         return REPLY_REFUSED | Drop::TupleBusy as u32;
     }
-    let claimed = tables.claim_apart(hash, reply.now);
+    let claimed = tables.claim_apart(hash, now);
     if claimed == NO_SLOT {
         return REPLY_REFUSED | Drop::TableFull as u32;
     }
     let Some(found) = conn::slot(tables, claimed) else {
         return REPLY_REFUSED | Drop::Internal as u32;
     };
-    let ports = request.ports.rotate_left(16);
-    fill(
-        found.slot,
-        &reply.key,
-        reply.word,
-        (request.destination(), request.source(), ports),
-    );
     // SAFETY: the slot is ours until it is published; no way out is known yet.
     unsafe {
-        live(
-            found.slot,
-            reply.server,
-            reply.partner,
-            reply.expires,
-            reply.now,
-        );
+        let new_addresses = u64::from((*wanted).destination.0[0])
+            | u64::from((*wanted).source.0[0]) << 32;
+        fill(found.slot, &key, word, new_addresses, request.ports.rotate_left(16));
+        if wide && let Some(record) = tables.wide(claimed) {
+            copy(&raw mut (*record).source, if nat { &raw const (*server).rip } else { &raw const (*wanted).destination });
+            copy(&raw mut (*record).destination, if borrowed { &raw const (*server).tunnel_source } else { &raw const (*wanted).source });
+            copy(&raw mut (*record).new_source, &raw const (*wanted).destination);
+            copy(&raw mut (*record).new_destination, &raw const (*wanted).source);
+        }
+        live(found.slot, index, partner, expires, now);
         atomic::store(&raw mut (*found.slot).way, NextHop::NONE.way);
         atomic::store(&raw mut (*found.slot).epoch, Tag::stamp(found.tag, 0));
     }
@@ -305,18 +376,93 @@ fn gives_way<T: Tables>(tables: &T, other: &Found) -> bool {
         && tables.kill_apart(other.index, other.tag)
 }
 
-/// Writes what a packet of this slot is and becomes: `to` is source, destination, ports.
+/// Writes what a packet of the request is and becomes.
+///
+/// # Safety
+/// The caller claimed the slot.
 #[inline(always)]
-fn fill(slot: *mut Slot, key: &Key, word: Word, to: (Be32, Be32, u32)) {
-    // SAFETY: the caller claimed the slot.
+unsafe fn write_request<T: Tables>(
+    tables: &T,
+    request: &Found,
+    server: *const ServerRecord,
+    word: Word,
+) {
+    let Some(wanted) = tables.wanted() else {
+        return;
+    };
+    // SAFETY: passed on to the caller; the wanted record is this CPU's.
+    unsafe {
+        let method = (word.kind() & KIND_METHOD) as u8;
+        let borrowed = word.kind() & KIND_REWRITE != 0;
+        let key = (*wanted).flow.key;
+        let vip = (*wanted).destination.0[0];
+        let client = (*wanted).source.0[0];
+        let rip = atomic::load(&raw const (*server).rip.0[0]);
+        let own = atomic::load(&raw const (*server).tunnel_source.0[0]);
+        let (source, destination) = match method {
+            forward::NAT => (client, rip),
+            forward::TUNNEL => (own, rip),
+            _ => (if borrowed { own } else { client }, vip),
+        };
+        let new_addresses = u64::from(source) | u64::from(destination) << 32;
+        let rport = if method == forward::NAT {
+            (*wanted).rport
+        } else {
+            u32::from(key.dport().raw())
+        };
+        let new_ports = u32::from(key.sport().raw()) | rport << 16;
+        fill(request.slot, &key, word, new_addresses, new_ports);
+        if key.proto & proto::WIDE != 0
+            && let Some(record) = tables.wide(request.index)
+        {
+            copy(&raw mut (*record).source, &raw const (*wanted).source);
+            copy(&raw mut (*record).destination, &raw const (*wanted).destination);
+            copy(
+                &raw mut (*record).new_source,
+                if borrowed {
+                    &raw const (*server).tunnel_source
+                } else {
+                    &raw const (*wanted).source
+                },
+            );
+            copy(
+                &raw mut (*record).new_destination,
+                if method == forward::NAT {
+                    &raw const (*server).rip
+                } else {
+                    &raw const (*wanted).destination
+                },
+            );
+        }
+    }
+}
+
+/// Word by word: an assignment would be a call.
+///
+/// # Safety
+/// Both are addresses in the maps.
+#[inline(always)]
+unsafe fn copy(to: *mut Address, from: *const Address) {
+    for i in 0..4 {
+        // SAFETY: passed on to the caller.
+        unsafe { atomic::store(&raw mut (*to).0[i], atomic::load(&raw const (*from).0[i])) };
+    }
+}
+
+/// Writes key, word and what addresses and ports become.
+///
+/// # Safety
+/// The caller claimed the slot.
+#[inline(always)]
+unsafe fn fill(slot: *mut Slot, key: &Key, word: Word, new_addresses: u64, new_ports: u32) {
+    // SAFETY: passed on to the caller.
     unsafe {
         let word = word.of_use(atomic::load(&raw const (*slot).tag));
         atomic::store(&raw mut (*slot).addresses, key.addresses);
         atomic::store(&raw mut (*slot).ports, key.ports);
         atomic::store(&raw mut (*slot).word, word.0);
-        let addresses = u64::from(to.0.raw()) | u64::from(to.1.raw()) << 32;
-        atomic::store(&raw mut (*slot).new_addresses, addresses);
-        atomic::store(&raw mut (*slot).new_ports, to.2);
+        atomic::store(&raw mut (*slot).new_addresses, new_addresses);
+        atomic::store(&raw mut (*slot).new_ports, new_ports);
     }
 }
 
@@ -335,9 +481,44 @@ unsafe fn live(slot: *mut Slot, server: u32, partner: u32, expires: u32, now: u3
     }
 }
 
+/// Makes the slot a child of the wanted parent, if there is one, and gives a template its whole life
+/// anew.
+///
+/// # Safety
+/// The caller claimed the slot; `wanted` is this CPU's record.
 #[inline(always)]
-fn count_in(server: *mut ServerRecord, word: Word) {
-    // SAFETY: server records live as long as the maps.
+unsafe fn join_parent<T: Tables>(tables: &T, index: u32, wanted: *const Wanted, now: u32) {
+    // SAFETY: passed on to the caller.
+    unsafe {
+        let Some(own) = tables.control(index) else {
+            return;
+        };
+        let (parent, parent_use) = ((*wanted).parent, (*wanted).parent_use);
+        atomic::store(&raw mut (*own).children, 0);
+        atomic::store(&raw mut (*own).parent, parent);
+        atomic::store(&raw mut (*own).parent_use, parent_use);
+        if parent_use == 0 {
+            return;
+        }
+        if let (Some(found), Some(control)) = (conn::parent(tables, index), tables.control(parent)) {
+            atomic::add32(&raw mut (*control).children, 1);
+            if Word(atomic::load(&raw const (*found.slot).word)).is_template() {
+                let life = atomic::load(&raw const (*control).timeout);
+                atomic::store(&raw mut (*found.slot).expires, now.wrapping_add(life));
+            }
+        } else {
+            atomic::store(&raw mut (*own).parent_use, 0);
+        }
+    }
+}
+
+/// Counts a connection of its server.
+///
+/// # Safety
+/// Server records live as long as the maps.
+#[inline(always)]
+unsafe fn count_in(server: *mut ServerRecord, word: Word) {
+    // SAFETY: passed on to the caller.
     unsafe {
         if word.flags() & FLAG_INACTIVE != 0 {
             atomic::add32(&raw mut (*server).inactive, 1);

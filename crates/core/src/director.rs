@@ -1,26 +1,59 @@
 //! The director's two pipelines: packet in, verdict out.
 //!
 //! An established packet is parsed, finds its slot, is rewritten and sent; nothing on that way
-//! depends on how many services, servers or connections there are. A new connection first makes its
-//! slots, then takes the same way.
+//! depends on how many services, servers or connections there are. Everything else is another program's
+//! work ([`call`]): a new connection first gets its slots, then takes the same way.
 
-use crate::addr::{Address, Be16, Be32};
+use crate::addr::Be32;
 use crate::atomic;
 use crate::conn::{
-    self, Found, KIND_METHOD, KIND_REWRITE, KIND_TO_LOOPBACK, KIND_TO_STACK, Slot, Tag, Word,
+    self, Found, KIND_FTP, KIND_METHOD, KIND_REWRITE, KIND_TO_LOOPBACK, KIND_TO_STACK, Slot, Tag,
+    Word,
 };
-use crate::connect::{self, LOOPBACK, Outcome};
+use crate::connect::LOOPBACK;
 use crate::drop::Drop;
 use crate::forward::nat::{self, Rewrite};
-use crate::forward::{self, direct, tunnel};
+use crate::forward::{self, direct, related, tunnel};
 use crate::host::{Host, Packet, Tables};
-use crate::layout::{Egress, ID_IPV4, NextHop, Runtime, ServiceId};
+use crate::layout::{Egress, NextHop, Runtime};
 use crate::next_hop::{Refreshed, Way};
+use crate::open;
 use crate::parse::{Flow, Parsed, parse};
-use crate::proto::tcp;
+use crate::proto::{self, sctp};
 use crate::track;
+use crate::wide;
 use crate::wire::icmp4::Message;
 use crate::wire::tcp as tcp_wire;
+
+/// The programs that call each other, by their place in the program arrays.
+pub mod call {
+    /// What packets meet first: IPv4 that is many.
+    pub const DIRECTOR: u32 = 0;
+    /// Makes connections.
+    pub const OPEN: u32 = 1;
+    /// Tells a sender that nobody takes its connection.
+    pub const UNREACHABLE: u32 = 2;
+    /// IPv6 that is many.
+    pub const WIDE: u32 = 3;
+    /// IPv4 that is rare: ICMP errors, fragments, SCTP, AH, ESP, broken headers.
+    pub const RARE: u32 = 4;
+    /// IPv6 that is rare; extension headers too.
+    pub const RARE_WIDE: u32 = 5;
+    /// A connection of one packet.
+    pub const ONE_PACKET: u32 = 6;
+    /// A connection of one IPv6 packet.
+    pub const ONE_PACKET_WIDE: u32 = 7;
+    /// FTP control connections by NAT.
+    pub const FTP: u32 = 8;
+    /// FTP control connections by NAT over IPv6.
+    pub const FTP_WIDE: u32 = 9;
+    /// What of [`RARE`] turned out to be a flow.
+    pub const RARE_FLOW: u32 = 10;
+    /// What of [`RARE_WIDE`] turned out to be a flow.
+    pub const RARE_FLOW_WIDE: u32 = 11;
+    /// How many there are.
+    pub const PROGRAMS: u32 = 12;
+}
 
 /// What becomes of a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,6 +67,8 @@ pub enum Verdict {
     /// Rewritten: out of the interface with this index, to the neighbour with this address, which
     /// the kernel resolves.
     Resolve(u32, Be32),
+    /// Likewise, to the IPv6 address in [`crate::layout::Wanted::next`].
+    ResolveWide(u32),
     /// Rewritten where needed: on to the director's own stack.
     Stack,
     /// Rewritten: a reply to a client on the director, to be received from `lo`.
@@ -42,13 +77,57 @@ pub enum Verdict {
     Answer,
     /// Untouched, for TC on the same interface to handle.
     HandUp,
-    /// Untouched: it may open a connection, which [`open`] has to make first.
-    Open,
+    /// Untouched: for another program, see [`call`].
+    Call(u32),
+}
+
+/// Which packets a program is for.
+pub trait Mode {
+    /// IPv6.
+    const WIDE: bool;
+    /// Packets that are rare: without a transport header, SCTP.
+    const RARE: bool = false;
+    /// Payload of FTP control connections was looked at already.
+    const FTP: bool = false;
+    /// Place of the program, to start over with.
+    const ORIGIN: u32;
+}
+
+/// IPv4.
+#[derive(Clone, Copy, Debug)]
+pub struct Narrow;
+impl Mode for Narrow {
+    const WIDE: bool = false;
+    const ORIGIN: u32 = call::DIRECTOR;
+}
+
+/// IPv6.
+#[derive(Clone, Copy, Debug)]
+pub struct Wide;
+impl Mode for Wide {
+    const WIDE: bool = true;
+    const ORIGIN: u32 = call::WIDE;
+}
+
+/// A connection of one packet.
+#[derive(Clone, Copy, Debug)]
+pub struct OneNarrow;
+impl Mode for OneNarrow {
+    const WIDE: bool = false;
+    const ORIGIN: u32 = call::DIRECTOR;
+}
+
+/// A connection of one IPv6 packet.
+#[derive(Clone, Copy, Debug)]
+pub struct OneWide;
+impl Mode for OneWide {
+    const WIDE: bool = true;
+    const ORIGIN: u32 = call::WIDE;
 }
 
 /// Why a packet does not go on.
 #[derive(Clone, Copy)]
-struct Refusal {
+pub(crate) struct Refusal {
     reason: Drop,
     /// What the sender is told, if anything.
     answer: Option<Message>,
@@ -74,33 +153,88 @@ fn tell(message: Message, reason: Drop) -> Refusal {
 
 /// A packet that came in: request of a client, or reply of a remote real server.
 #[inline(always)]
-pub fn ingress<H: Host, P: Packet>(host: &H, packet: &mut P) -> Verdict {
-    let flow = match parse(packet) {
+pub fn ingress<H: Host, P: Packet, M: Mode>(host: &H, packet: &mut P) -> Verdict {
+    let Some(runtime) = host.runtime() else {
+        return Verdict::Pass;
+    };
+    // SAFETY: the runtime record lives as long as the maps.
+    let seed = unsafe { atomic::load(&raw const (*runtime).seed) };
+    let flow = match wide_or_narrow::<P, M>(packet, seed) {
         Parsed::Flow(flow) => flow,
         Parsed::Other => return Verdict::Pass,
-        Parsed::Broken(reason) => return refuse(host, reason),
-        Parsed::Portless(destination, reason) => {
-            let vip = Address::v4(Be32::from_raw(destination));
-            let any = ServiceId {
-                vip,
-                vport: Be16::new(0),
-                proto: 0,
-                kind: ID_IPV4,
-            };
-            return match host.service_index(&any) {
-                Some(_) => refuse(host, reason),
-                None => Verdict::Pass,
-            };
-        }
+        Parsed::Wide => return Verdict::Call(call::WIDE),
+        Parsed::Rare if M::WIDE => return Verdict::Call(call::RARE_WIDE),
+        Parsed::Rare => return Verdict::Call(call::RARE),
     };
-    match balance(host, packet, &flow) {
+    balance::<H, P, M>(host, packet, &flow, runtime, seed)
+}
+
+#[inline(always)]
+fn wide_or_narrow<P: Packet, M: Mode>(packet: &P, seed: [u64; 2]) -> Parsed {
+    if M::WIDE {
+        parse::<P, true>(packet, seed)
+    } else {
+        parse::<P, false>(packet, seed)
+    }
+}
+
+#[inline(always)]
+pub(crate) fn refuse<T: Tables>(tables: &T, reason: Drop) -> Verdict {
+    tables.count_drop(reason);
+    Verdict::Drop(reason)
+}
+
+/// Looks for the packet's connection and forwards it, or says who makes one.
+#[inline(always)]
+pub(crate) fn balance<H: Host, P: Packet, M: Mode>(
+    host: &H,
+    packet: &mut P,
+    flow: &Flow,
+    runtime: *mut Runtime,
+    seed: [u64; 2],
+) -> Verdict {
+    let hash = flow.key.hash(seed);
+    let now = host.now();
+    if let Some(found) = conn::find(host, hash, &flow.key, now)
+        && (!M::WIDE || wide::is_of(host, packet, flow, found.index))
+        && !(opens(flow) && host.reuse_apart(found.index, found.tag))
+    {
+        return established::<H, P, M>(host, packet, flow, runtime, &found, now);
+    }
+    if !open::may_open(runtime, flow) {
+        return Verdict::Pass;
+    }
+    match open::want(host, flow, hash.0, M::ORIGIN) {
+        Some(()) => Verdict::Call(call::OPEN),
+        None => Verdict::Pass,
+    }
+}
+
+/// Forwards a packet of a connection.
+#[inline(always)]
+pub(crate) fn established<H: Host, P: Packet, M: Mode>(
+    host: &H,
+    packet: &mut P,
+    flow: &Flow,
+    runtime: *mut Runtime,
+    found: &Found,
+    now: u32,
+) -> Verdict {
+    match forward::<H, P, M>(host, packet, flow, runtime, found, now) {
         Ok(verdict) => verdict,
+        // No error about an error.
+        Err(Refusal { reason, .. }) if M::RARE && flow.inner != 0 => refuse(host, reason),
         Err(Refusal {
             reason,
             answer: Some(message),
         }) => {
             host.count_drop(reason);
-            match packet.answer_apart(flow.l3, message) {
+            let answered = if M::WIDE {
+                packet.answer_wide_apart(flow.l3, message)
+            } else {
+                packet.answer_apart(flow.l3, message)
+            };
+            match answered {
                 Some(()) => Verdict::Answer,
                 None => Verdict::Drop(reason),
             }
@@ -112,93 +246,50 @@ pub fn ingress<H: Host, P: Packet>(host: &H, packet: &mut P) -> Verdict {
     }
 }
 
-#[inline(always)]
-fn refuse<T: Tables>(tables: &T, reason: Drop) -> Verdict {
-    tables.count_drop(reason);
-    Verdict::Drop(reason)
-}
-
-#[inline(always)]
-fn balance<H: Host, P: Packet>(host: &H, packet: &mut P, flow: &Flow) -> Result<Verdict, Refusal> {
-    let runtime = host.runtime().ok_or(Drop::Internal)?;
-    // SAFETY: the runtime record lives as long as the maps.
-    let seed = unsafe { atomic::load(&raw const (*runtime).seed) };
-    let hash = flow.key.hash(seed);
-    let now = host.now();
-    match conn::find(host, hash, &flow.key, now) {
-        Some(found) if !is_reuse(&found, flow) || !host.kill_apart(found.index, found.tag) => {
-            established(host, packet, flow, runtime, &found, now)
-        }
-        _ if connect::may_open(flow) => Ok(Verdict::Open),
-        _ => Ok(Verdict::Pass),
-    }
-}
-
-/// What came of a packet that may open a connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Opened {
-    /// It has a connection now: run [`ingress`] again.
-    Connected,
-    /// Not ours: on with it.
-    Pass,
-    /// Counted and gone.
-    Drop(Drop),
-    /// Counted; [`unreachable()`] tells the sender that nobody takes its connection.
-    NoDestination,
-}
-
-/// Makes the connection of a packet for which [`ingress`] said [`Verdict::Open`].
-#[inline(always)]
-pub fn open<H: Host, P: Packet>(host: &H, packet: &P) -> Opened {
-    let Parsed::Flow(flow) = parse(packet) else {
-        return Opened::Pass;
-    };
-    let Some(runtime) = host.runtime() else {
-        return Opened::Pass;
-    };
-    // SAFETY: the runtime record lives as long as the maps.
-    let hash = flow
-        .key
-        .hash(unsafe { atomic::load(&raw const (*runtime).seed) });
-    let refused = match connect::connect(host, &flow, hash, host.now()) {
-        Outcome::CONNECTED => return Opened::Connected,
-        Outcome::NOT_OURS => return Opened::Pass,
-        outcome => outcome.reason(),
-    };
-    host.count_drop(refused);
-    if refused == Drop::NoDestination {
-        Opened::NoDestination
-    } else {
-        Opened::Drop(refused)
-    }
-}
-
 /// Turns a packet whose service has no destination into "port unreachable", to go back out of the
 /// interface it came in by; false when it cannot be and has to be dropped.
 #[inline(always)]
-pub fn unreachable<P: Packet>(packet: &mut P) -> bool {
-    match parse(packet) {
-        Parsed::Flow(flow) => packet
-            .answer_apart(flow.l3, Message::PORT_UNREACHABLE)
-            .is_some(),
+pub fn unreachable<T: Tables, P: Packet>(tables: &T, packet: &mut P) -> bool {
+    let Some(wanted) = tables.wanted() else {
+        return false;
+    };
+    // SAFETY: the record is this CPU's.
+    let flow = unsafe { open::wanted_flow(wanted) };
+    let told = if flow.key.proto & proto::WIDE != 0 {
+        packet.answer_wide_apart(flow.l3, Message::PORT_UNREACHABLE)
+    } else {
+        packet.answer_apart(flow.l3, Message::PORT_UNREACHABLE)
+    };
+    told.is_some()
+}
+
+/// Forwards a packet whose connection is for it alone, in the slot of this CPU.
+#[inline(always)]
+pub fn one_packet<H: Host, P: Packet, M: Mode>(host: &H, packet: &mut P) -> Verdict {
+    let (Some(runtime), Some(wanted)) = (host.runtime(), host.wanted()) else {
+        return Verdict::Pass;
+    };
+    let Some(found) = conn::slot(host, crate::connect::one_packet_slot(host)) else {
+        return refuse(host, Drop::Internal);
+    };
+    // SAFETY: the record is this CPU's.
+    let mut flow = unsafe { open::wanted_flow(wanted) };
+    (flow.inner, flow.whole) = (0, true);
+    established::<H, P, M>(host, packet, &flow, runtime, &found, host.now())
+}
+
+/// Whether a packet asks for a new connection: on the ports of one that is over, it may get it.
+#[inline(always)]
+fn opens(flow: &Flow) -> bool {
+    match proto::base(flow.key.proto) {
+        proto::TCP => flow.event & (tcp_wire::SYN | tcp_wire::RST) == tcp_wire::SYN,
+        proto::SCTP => flow.event == sctp::EVENT_INIT && flow.whole,
         _ => false,
     }
 }
 
-/// A SYN that reuses the ports of a connection that is over starts a new one
-/// (`conn_reuse_mode` 1).
 #[inline(always)]
-fn is_reuse(found: &Found, flow: &Flow) -> bool {
-    if flow.tcp_flags & (tcp_wire::SYN | tcp_wire::RST) != tcp_wire::SYN {
-        return false;
-    }
-    // SAFETY: found slots lie in the table.
-    let word = Word(unsafe { atomic::load(&raw const (*found.slot).word) });
-    !word.is_reply() && (word.state() == tcp::TIME_WAIT || word.state() == tcp::CLOSE)
-}
-
-#[inline(always)]
-fn established<H: Host, P: Packet>(
+fn forward<H: Host, P: Packet, M: Mode>(
     host: &H,
     packet: &mut P,
     flow: &Flow,
@@ -227,6 +318,13 @@ fn established<H: Host, P: Packet>(
         return Err(Drop::SlotReused.into());
     }
     let kind = word.kind();
+    if !M::FTP && kind & KIND_FTP != 0 && flow.total_len > flow.headers && flow.whole {
+        return Ok(Verdict::Call(if M::WIDE {
+            call::FTP_WIDE
+        } else {
+            call::FTP
+        }));
+    }
     let way = if kind & KIND_TO_LOOPBACK != 0 {
         // A reply to a client on the director comes by twice: from outside, and then from `lo`, where
         // it was sent; a client bound to an address of its own even sees it unchanged.
@@ -241,14 +339,22 @@ fn established<H: Host, P: Packet>(
             Way::Neighbour(hop)
         }
     } else {
-        let found = host.refresh_apart(found.index, found.tag, present);
+        let index = found.index;
+        let found = host.refresh_apart(index, tag, present);
         match found.code {
             Refreshed::HOP if found.hop.is_local() => Way::Local,
             Refreshed::HOP => Way::Neighbour(found.hop),
-            Refreshed::UNRESOLVED if H::HANDS_UP => return Ok(Verdict::HandUp),
+            Refreshed::UNRESOLVED | Refreshed::UNRESOLVED_WIDE if H::HANDS_UP => {
+                return Ok(Verdict::HandUp);
+            }
             Refreshed::UNRESOLVED => Way::Kernel(found.ifindex, found.next),
+            Refreshed::UNRESOLVED_WIDE => Way::KernelWide(found.ifindex),
             Refreshed::UNREACHABLE => {
                 return Err(tell(Message::HOST_UNREACHABLE, Drop::NoRoute));
+            }
+            Refreshed::EXPIRED => {
+                host.kill_apart(index, tag);
+                return Ok(Verdict::Call(M::ORIGIN));
             }
             reason => {
                 return Err(Drop::from_number(reason as u8)
@@ -257,6 +363,7 @@ fn established<H: Host, P: Packet>(
             }
         }
     };
+
     // What XDP cannot send or deliver itself goes up before anything is counted or changed: TC on the
     // same interface sees it next.
     if H::HANDS_UP && matches!(way, Way::Local) {
@@ -278,14 +385,20 @@ fn established<H: Host, P: Packet>(
     }
     if let Way::Neighbour(hop) = way
         && packet.largest_datagram(flow.total_len, flow.headers) > hop.mtu
+        && !(M::RARE && flow.inner != 0 && !M::WIDE)
     {
-        if !flow.df {
+        if !M::WIDE && !flow.df {
             return Err(Drop::NeedsFragmentation.into());
         }
         return Err(tell(Message::fragmentation_needed(hop.mtu), Drop::TooBig));
     }
 
-    rewrite(packet, flow, kind, &to, matches!(way, Way::Local))?;
+    let stays = matches!(way, Way::Local);
+    if M::WIDE {
+        wide::rewrite::<H, P, M>(host, packet, flow, found.index, word, to.ports, stays)?;
+    } else {
+        rewrite::<P, M>(packet, flow, word, &to, stays)?;
+    }
     match way {
         Way::Neighbour(hop) => {
             // SAFETY: egress entries live as long as the maps.
@@ -300,6 +413,7 @@ fn established<H: Host, P: Packet>(
             Ok(Verdict::Send(egress))
         }
         Way::Kernel(ifindex, next) => Ok(Verdict::Resolve(ifindex, next)),
+        Way::KernelWide(ifindex) => Ok(Verdict::ResolveWide(ifindex)),
         Way::Local if kind & KIND_TO_LOOPBACK != 0 => Ok(Verdict::Loopback),
         Way::Local => Ok(Verdict::Stack),
     }
@@ -316,12 +430,30 @@ fn account<T: Tables>(
     flow: &Flow,
     now: u32,
 ) {
-    let state = track::follow(tables, found, word, flow.tcp_flags);
-    let timeout = track::timeout(runtime, word.proto(), state);
-    track::refresh(tables, found, state != word.state(), timeout, now);
+    if flow.inner == 0 {
+        follow(tables, runtime, found, word, flow, now);
+    }
     if let Some(stats) = tables.stats(server) {
         track::count(stats, word.is_reply(), u32::from(flow.total_len));
     }
+}
+
+/// The state machine, for packets that show theirs, and the life that every packet gives.
+#[inline(always)]
+fn follow<T: Tables>(
+    tables: &T,
+    runtime: *mut Runtime,
+    found: &Found,
+    word: Word,
+    flow: &Flow,
+    now: u32,
+) {
+    let mut state = word.state();
+    if flow.whole {
+        state = track::follow(tables, runtime, found, word, flow.event);
+    }
+    let timeout = track::timeout(runtime, word.proto(), state);
+    track::refresh(tables, found, state != word.state(), timeout, now);
 }
 
 /// What a slot's packets become.
@@ -341,24 +473,31 @@ unsafe fn rewrite_of(slot: *const Slot) -> Rewrite {
 
 /// The forwarding method's own work. `delivered` packets stay on the director.
 #[inline(always)]
-fn rewrite<P: Packet>(
+fn rewrite<P: Packet, M: Mode>(
     packet: &mut P,
     flow: &Flow,
-    kind: u32,
+    word: Word,
     to: &Rewrite,
     delivered: bool,
 ) -> Result<(), Drop> {
+    let kind = word.kind();
     let method = (kind & KIND_METHOD) as u8;
     let tunnelled = method == forward::TUNNEL && !delivered;
     let mut done = Some(());
-    if method == forward::NAT || kind & KIND_REWRITE != 0 || kind & KIND_TO_LOOPBACK != 0 {
+    if M::RARE && flow.inner != 0 {
+        if method == forward::NAT {
+            done = related::translate(packet, flow, to, word.is_reply(), delivered);
+        } else if !delivered && !tunnelled {
+            done = related::pass_on::<P, M>(packet, flow);
+        }
+    } else if method == forward::NAT || kind & KIND_REWRITE != 0 || kind & KIND_TO_LOOPBACK != 0 {
         // Inside a tunnel only the source of a client on the director changes.
         const SOURCE: u64 = 0xffff_ffff;
         let mut inner = *to;
         if tunnelled {
             inner.addresses = to.addresses & SOURCE | flow.key.addresses & !SOURCE;
         }
-        done = nat::rewrite(packet, flow, &inner, u8::from(!delivered && !tunnelled));
+        done = nat::rewrite::<P, M>(packet, flow, &inner, u8::from(!delivered && !tunnelled));
     } else if !delivered && !tunnelled {
         done = direct::forward(packet, flow);
     }
@@ -370,21 +509,25 @@ fn rewrite<P: Packet>(
 
 /// A packet the director's own stack sends: the reply of a real server on the director itself.
 #[inline(always)]
-pub fn egress<T: Tables, P: Packet>(tables: &T, packet: &mut P) -> Verdict {
-    let Parsed::Flow(flow) = parse(packet) else {
-        return Verdict::Pass;
-    };
+pub fn egress<T: Tables, P: Packet, M: Mode>(tables: &T, packet: &mut P) -> Verdict {
     let Some(runtime) = tables.runtime() else {
         return Verdict::Pass;
     };
     // SAFETY: the runtime record lives as long as the maps.
-    let hash = flow
-        .key
-        .hash(unsafe { atomic::load(&raw const (*runtime).seed) });
+    let seed = unsafe { atomic::load(&raw const (*runtime).seed) };
+    let flow = match wide_or_narrow::<P, M>(packet, seed) {
+        Parsed::Flow(flow) => flow,
+        Parsed::Wide => return Verdict::Call(call::WIDE),
+        _ => return Verdict::Pass,
+    };
+    let hash = flow.key.hash(seed);
     let now = tables.now();
     let Some(found) = conn::find(tables, hash, &flow.key, now) else {
         return Verdict::Pass;
     };
+    if M::WIDE && !wide::is_of(tables, packet, &flow, found.index) {
+        return Verdict::Pass;
+    }
     // SAFETY: found slots lie in the table.
     let (word, server, to) = unsafe {
         (
@@ -397,10 +540,16 @@ pub fn egress<T: Tables, P: Packet>(tables: &T, packet: &mut P) -> Verdict {
         return Verdict::Pass;
     }
     account(tables, runtime, &found, word, server, &flow, now);
-    if (word.kind() & KIND_METHOD) as u8 == forward::NAT
-        && nat::rewrite(packet, &flow, &to, 0).is_none()
-    {
-        return refuse(tables, Drop::Headroom);
+    if (word.kind() & KIND_METHOD) as u8 != forward::NAT {
+        return Verdict::Stack;
     }
-    Verdict::Stack
+    let done = if M::WIDE {
+        nat::rewrite_wide::<T, P, M>(tables, packet, &flow, found.index, to.ports, 0)
+    } else {
+        nat::rewrite::<P, M>(packet, &flow, &to, 0)
+    };
+    match done {
+        Some(()) => Verdict::Stack,
+        None => refuse(tables, Drop::Headroom),
+    }
 }

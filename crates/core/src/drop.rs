@@ -33,9 +33,9 @@ macro_rules! reasons {
 }
 
 reasons! {
-    MalformedIp = 1, "malformed-ip", "IPv4 header truncated, of another version, or longer than the frame";
-    MalformedTransport = 2, "malformed-transport", "TCP or UDP header to a VIP is truncated or impossible";
-    Fragment = 3, "fragment", "IPv4 fragment to a VIP (fragments are not balanced yet)";
+    MalformedIp = 1, "malformed-ip", "IP header truncated, of another version, or longer than the frame";
+    MalformedTransport = 2, "malformed-transport", "transport header to a VIP is truncated or impossible";
+    Fragment = 3, "fragment", "fragment to a VIP whose first fragment never came";
     NoDestination = 4, "no-destination", "no real server takes new connections; the client was told by ICMP";
     ServerRemoved = 5, "server-removed", "packet of a connection whose real server was removed";
     NeighbourDead = 6, "neighbour-dead", "the next hop to the real server does not answer ARP";
@@ -48,6 +48,9 @@ reasons! {
     NoTunnelSource = 13, "no-tunnel-source", "the source address for the tunnel is not known yet";
     Headroom = 14, "headroom", "the frame could not be made larger or smaller";
     SlotReused = 15, "slot-reused", "the connection's slot was taken over while the packet was being handled";
+    DropRate = 17, "drop-rate", "new connection given up under pressure (drop_packet)";
+    NoCallId = 18, "no-call-id", "packet of a service with the sip engine has no Call-ID";
+    FragmentHeld = 19, "fragment-held", "fragment before its first one: kept back, and sent on once that has come";
     Internal = 16, "internal", "a table entry that must exist was missing: please report";
 }
 

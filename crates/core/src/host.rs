@@ -1,23 +1,31 @@
 //! What the core needs of the world it runs in. XDP, TC and user space each provide it.
 
-use crate::addr::Be32;
-use crate::conn::{self, Hash, Hints, Key, Set};
+use crate::addr::{Address, Be32};
+use crate::conn::{self, Hash, Hints, Key, Set, Word};
+use crate::connect;
 use crate::drop::Drop;
+use crate::forward::nat;
+use crate::fragment::FragmentId;
 use crate::icmp;
 use crate::layout::{
     Control, Egress, NextHop, Runtime, Schedule, ServerRecord, ServiceId, ServiceRecord, Stats,
     Wanted, Wide,
 };
 use crate::next_hop::{self, Refreshed};
+use crate::open;
+use crate::persist;
+use crate::rare;
+use crate::reuse;
 use crate::sched;
 use crate::track;
 use crate::wire::checksum::Diff;
 use crate::wire::icmp4::Message;
+use crate::wire::sctp;
 
 /// One frame, from the Ethernet header on.
 ///
 /// Offsets beyond the readable part give `None`; nothing panics.
-pub trait Packet {
+pub trait Packet: Sized {
     /// Bytes of the whole frame.
     fn len(&self) -> u32;
 
@@ -26,11 +34,22 @@ pub trait Packet {
         self.len() == 0
     }
 
+    /// Where the bytes of a `T` lie, at any alignment, until the packet is reshaped.
+    fn pointer<T>(&self, at: usize) -> Option<*mut T>;
+
     /// Copies a value out. `T` must be plain: any bits are a valid `T`.
-    fn read<T: Copy>(&self, at: usize) -> Option<T>;
+    #[inline(always)]
+    fn read<T: Copy>(&self, at: usize) -> Option<T> {
+        // SAFETY: pointer() checked the bounds.
+        self.pointer::<T>(at).map(|p| unsafe { get(p) })
+    }
 
     /// Copies a value in.
-    fn write<T: Copy>(&mut self, at: usize, value: T) -> Option<()>;
+    #[inline(always)]
+    fn write<T: Copy>(&mut self, at: usize, value: T) -> Option<()> {
+        // SAFETY: pointer() checked the bounds.
+        self.pointer::<T>(at).map(|p| unsafe { put(p, value) })
+    }
 
     /// Updates the transport checksum at `at`: `addresses` changed in the pseudo header, `ports` in
     /// the transport header. With `optional` (UDP) a zero checksum stays zero.
@@ -52,6 +71,12 @@ pub trait Packet {
         self.write(at, if optional && new == 0 { 0xffff } else { new })
     }
 
+    /// Keeps a later fragment back until the first one has come; false when it cannot.
+    #[inline(always)]
+    fn hold(&mut self) -> bool {
+        false
+    }
+
     /// Largest IP packet this frame will be on the wire: more than one for an aggregate (GSO).
     #[inline(always)]
     fn largest_datagram(&self, total_len: u16, _headers: u16) -> u16 {
@@ -61,16 +86,75 @@ pub trait Packet {
     /// Inserts an outer IPv4 header of 20 bytes at `l3`.
     fn push_ipv4(&mut self, l3: usize, header: [u32; 5]) -> Option<()>;
 
-    /// Makes room for `bytes` (28) at `l3` and cuts the frame to `len` bytes after that.
+    /// Makes room for `bytes` (28 or 48) at `l3` and cuts the frame to `len` bytes after that.
     fn reshape(&mut self, l3: usize, bytes: u32, len: u32) -> Option<()>;
+
+    /// [`sctp::checksum_change`], in a stack frame of its own.
+    #[inline(always)]
+    fn sctp_change_apart(&self, old: u32, new: u32, len: u32) -> u32 {
+        sctp::checksum_change(old, new, len)
+    }
+
+    /// [`nat::sctp_ports`], in a stack frame of its own.
+    #[inline(always)]
+    fn sctp_ports_apart(
+        &mut self,
+        l3: usize,
+        l4: usize,
+        total_len: u16,
+        new_ports: u32,
+    ) -> Option<()> {
+        nat::sctp_ports(self, l3, l4, total_len, new_ports)
+    }
 
     /// [`icmp::answer`], in a stack frame of its own.
     #[inline(always)]
-    fn answer_apart(&mut self, l3: usize, message: Message) -> Option<()>
-    where
-        Self: Sized,
-    {
+    fn answer_apart(&mut self, l3: usize, message: Message) -> Option<()> {
         icmp::answer(self, l3, message)
+    }
+
+    /// [`icmp::answer_wide`], in a stack frame of its own.
+    #[inline(always)]
+    fn answer_wide_apart(&mut self, l3: usize, message: Message) -> Option<()> {
+        icmp::answer_wide(self, l3, message)
+    }
+}
+
+/// Reads a value at any alignment.
+///
+/// # Safety
+/// The bytes are there, and any bits are a valid `T`.
+#[inline(always)]
+pub unsafe fn get<T: Copy>(at: *const T) -> T {
+    // Where the kernel runs eBPF, packets may be read at any alignment; a read declared unaligned would
+    // become one load for each byte.
+    #[cfg(target_arch = "bpf")]
+    // SAFETY: passed on to the caller.
+    unsafe {
+        at.read()
+    }
+    #[cfg(not(target_arch = "bpf"))]
+    // SAFETY: passed on to the caller.
+    unsafe {
+        at.read_unaligned()
+    }
+}
+
+/// Writes a value at any alignment.
+///
+/// # Safety
+/// The bytes are there.
+#[inline(always)]
+pub unsafe fn put<T: Copy>(at: *mut T, value: T) {
+    #[cfg(target_arch = "bpf")]
+    // SAFETY: passed on to the caller.
+    unsafe {
+        at.write(value);
+    }
+    #[cfg(not(target_arch = "bpf"))]
+    // SAFETY: passed on to the caller.
+    unsafe {
+        at.write_unaligned(value);
     }
 }
 
@@ -81,6 +165,8 @@ pub enum Route {
     Resolved(NextHop),
     /// The way is known, the neighbour not: `(interface, next hop address)`.
     Unresolved(u32, Be32),
+    /// The way is known, the neighbour not: its IPv6 address is in [`Wanted::next`].
+    UnresolvedWide(u32),
     /// None.
     Unreachable,
 }
@@ -114,8 +200,14 @@ pub trait Tables {
     fn server(&self, index: u32) -> Option<*mut ServerRecord>;
     /// A word of the scheduling tables.
     fn schedule_word(&self, index: u32) -> Option<u64>;
+    /// Number of this CPU.
+    fn cpu(&self) -> u32;
     /// This CPU's counters of a real server.
     fn stats(&self, server: u32) -> Option<*mut Stats>;
+    /// What [`crate::fragment`] remembers of a packet's first fragment.
+    fn fragment(&self, id: &FragmentId) -> Option<u64>;
+    /// Remembers it.
+    fn set_fragment(&self, id: &FragmentId, value: u64);
     /// An interface to leave by.
     fn egress(&self, index: u16) -> Option<*const Egress>;
     /// Counts a dropped packet.
@@ -155,6 +247,94 @@ pub trait Tables {
     {
         sched::wrr::place(self, schedule, place)
     }
+    /// [`open::find_service`].
+    #[inline(always)]
+    fn service_apart(&self, mark: u32) -> u32
+    where
+        Self: Sized,
+    {
+        open::find_service(self, mark)
+    }
+    /// The mark that native rules give the wanted packet, 0 for none.
+    #[inline(always)]
+    fn mark_apart(&self) -> u32
+    where
+        Self: Sized,
+    {
+        0
+    }
+    /// [`open::choose`].
+    #[inline(always)]
+    fn choose_apart(&self, service: u32) -> u32
+    where
+        Self: Sized,
+    {
+        open::choose(self, service)
+    }
+    /// [`open::take_wildcard`].
+    #[inline(always)]
+    fn wildcard_apart(&self) -> u32
+    where
+        Self: Sized,
+    {
+        open::take_wildcard(self)
+    }
+    /// [`persist::make_template`].
+    #[inline(always)]
+    fn template_apart(&self, server: u32) -> u32
+    where
+        Self: Sized,
+    {
+        persist::make_template(self, server)
+    }
+    /// A hash of the SIP Call-ID in the wanted packet, 0 if it has none.
+    #[inline(always)]
+    fn call_id_apart(&self) -> u64 {
+        0
+    }
+    /// Keeps the Call-ID that was read last beside a template's slot, for listings.
+    #[inline(always)]
+    fn keep_call_id(&self, _slot: u32) {}
+    /// [`connect::connect`]; the [`connect::Outcome`] as a number.
+    #[inline(always)]
+    fn connect_apart(&self, server: u32, hop: NextHop, epoch: u32, from_here: bool) -> u32
+    where
+        Self: Sized,
+    {
+        connect::connect(self, server, hop, epoch, from_here).0
+    }
+    /// [`connect::make_reply`].
+    #[inline(always)]
+    fn reply_apart(&self, server: u32, word: Word, partner: u32) -> u32
+    where
+        Self: Sized,
+    {
+        connect::make_reply(self, server, word, partner)
+    }
+    /// [`connect::fill_request`].
+    #[inline(always)]
+    fn fill_apart(&self, slot: u32, partner: u32, server: u32, word: Word) -> bool
+    where
+        Self: Sized,
+    {
+        connect::fill_request(self, slot, partner, server, word)
+    }
+    /// [`rare::is_wanted_vip`].
+    #[inline(always)]
+    fn vip_apart(&self, wide: bool) -> bool
+    where
+        Self: Sized,
+    {
+        rare::is_wanted_vip(self, wide)
+    }
+    /// [`reuse::gives_way`].
+    #[inline(always)]
+    fn reuse_apart(&self, index: u32, tag: u64) -> bool
+    where
+        Self: Sized,
+    {
+        reuse::gives_way(self, index, tag)
+    }
     /// [`conn::kill`].
     #[inline(always)]
     fn kill_apart(&self, index: u32, tag: u64) -> bool
@@ -165,11 +345,11 @@ pub trait Tables {
     }
     /// [`track::change`].
     #[inline(always)]
-    fn change_apart(&self, index: u32, tag: u64, tcp_flags: u8) -> u8
+    fn change_apart(&self, index: u32, tag: u64, event: u8) -> u8
     where
         Self: Sized,
     {
-        track::change(self, index, tag, tcp_flags)
+        track::change(self, index, tag, event)
     }
 }
 
@@ -182,8 +362,12 @@ pub trait Host: Tables + Sized {
     fn ingress(&self) -> u32;
     /// True when the frame was sent to this host (its link-layer address, not flooded).
     fn is_for_us(&self) -> bool;
+    /// Firewall mark of the packet, 0 for none and where there are no marks yet.
+    fn mark(&self) -> u32;
     /// The way to `destination`, as the director itself would send there.
     fn route(&self, destination: Be32) -> Route;
+    /// The way to the IPv6 address at `destination`, which lies in the maps.
+    fn route_wide(&self, destination: *const Address) -> Route;
 
     /// [`next_hop::refresh`], in a stack frame of its own.
     #[inline(always)]

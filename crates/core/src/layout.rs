@@ -58,7 +58,8 @@ pub struct Runtime {
     pub wildcards: u32,
     /// Native mark rules in use.
     pub mark_rules: u32,
-    _line: u32,
+    /// TCP follows the table for a host under attack (`secure_tcp` 2 or 3, as it stands now).
+    pub secure_tcp: u32,
     /// Timeouts in jiffies: TCP states at 0..11, UDP at 16, SCTP states at 17..31. See
     /// [`crate::proto::timeout_index`].
     pub timeouts: [u32; 32],
@@ -74,8 +75,6 @@ pub struct Settings {
     pub drop_rate: u32,
     /// Candidates since the last one dropped; changed by the programs.
     pub drop_counter: u32,
-    /// TCP follows the table for a host under attack (`secure_tcp` 2 or 3, as it stands now).
-    pub secure_tcp: u32,
     /// `cache_bypass`.
     pub cache_bypass: u32,
     /// `conn_reuse_mode`.
@@ -325,21 +324,40 @@ pub struct Wanted {
     pub mark: u32,
     /// The program to start over with once there is a connection, see [`crate::director`].
     pub origin: u32,
+    /// Interface the packet came in by.
+    pub ingress: u32,
     /// Service found.
     pub service: u32,
     /// Parent of the connection to be made, and the use count of its slot plus one, or 0.
     pub parent: u32,
     /// See `parent`.
     pub parent_use: u32,
-    /// Real server's port the connection shall have, as raw wire order; 0 for the server's own.
+    /// Real server's port the connection shall have, as raw wire order; 0 for the packet's own.
     pub rport: u32,
+    /// `KIND_*` the connection shall have besides what follows from its server.
+    pub kind: u32,
+    /// State the connection starts in; [`FIRST_STATE`] for what the packet makes it.
+    pub state: u32,
+    /// [`NextHop::way`] to the real server.
+    pub way: u64,
+    /// Epoch of `way`, 0 when it is not resolved.
+    pub epoch: u32,
+    /// [`NextHop::mtu`].
+    pub mtu: u16,
     /// Next hop of [`crate::director::Verdict::Resolve`] when it is an IPv6 address.
     pub next: Address,
-    /// Template key and work space of persistence.
+    /// Key of the persistence template.
     pub template: crate::conn::Key,
+    /// Client of the template: its address as far as the netmask goes.
+    pub template_client: Address,
+    /// VIP of the template, or its mark as an IPv4 address.
+    pub template_address: Address,
     /// Payload bytes that were looked at.
     pub text: [u8; TEXT],
 }
+
+/// [`Wanted::state`]: from the packet.
+pub const FIRST_STATE: u32 = u32::MAX;
 
 /// Bytes of payload that the FTP and SIP readers see at once.
 pub const TEXT: usize = 512;

@@ -18,3 +18,20 @@ pub fn masked<const MASK: u32>(value: usize) -> usize {
         value & MASK as usize
     }
 }
+
+/// The same value, which the compiler knows nothing about: what it computes from it stays as written.
+#[inline(always)]
+pub fn opaque(value: usize) -> usize {
+    #[cfg(target_arch = "bpf")]
+    {
+        let mut value = value;
+        // SAFETY: one arithmetic instruction on a register that is read and written. (With none, two lines of
+        // debug information would share a place, which the kernel refuses.)
+        unsafe { core::arch::asm!("{0} += 0", inout(reg) value) };
+        value
+    }
+    #[cfg(not(target_arch = "bpf"))]
+    {
+        value
+    }
+}

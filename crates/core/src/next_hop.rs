@@ -5,9 +5,10 @@ use crate::atomic;
 use crate::conn::{self, KIND_METHOD, Slot, Word};
 use crate::drop::Drop;
 use crate::forward::{self, tunnel};
+use crate::proto;
 use crate::host::{Host, Route};
 use crate::layout::{
-    NextHop, SERVER_AVAILABLE, SERVER_NEIGHBOUR_DEAD, SERVER_NO_ROUTE, ServerRecord,
+    NextHop, SERVER_AVAILABLE, SERVER_IPV6, SERVER_NEIGHBOUR_DEAD, SERVER_NO_ROUTE, ServerRecord,
 };
 
 /// How a packet leaves.
@@ -17,6 +18,8 @@ pub enum Way {
     Neighbour(NextHop),
     /// Out of this interface to this address, by the kernel's neighbour resolution.
     Kernel(u32, Be32),
+    /// Likewise, to the IPv6 address in [`crate::layout::Wanted::next`].
+    KernelWide(u32),
     /// To the director's own stack.
     Local,
 }
@@ -37,9 +40,14 @@ pub(crate) fn of_server<H: Host>(host: &H, server: *mut ServerRecord, epoch: u32
                 return Route::Resolved(hop);
             }
         }
-        let route = host.route(Be32::from_raw(atomic::load(&raw const (*server).rip.0[0])));
+        let flags = atomic::load(&raw const (*server).flags);
+        let route = if flags & SERVER_IPV6 != 0 {
+            host.route_wide(&raw const (*server).rip)
+        } else {
+            host.route(Be32::from_raw(atomic::load(&raw const (*server).rip.0[0])))
+        };
         if route == Route::Resolved(NextHop::LOCAL)
-            && atomic::load(&raw const (*server).flags) & SERVER_NO_ROUTE != 0
+            && flags & SERVER_NO_ROUTE != 0
         {
             return Route::Unreachable;
         }
@@ -82,6 +90,10 @@ impl Refreshed {
     pub const UNRESOLVED: u32 = 0x101;
     /// None.
     pub const UNREACHABLE: u32 = 0x102;
+    /// Known but for the neighbour, whose IPv6 address is in [`crate::layout::Wanted::next`].
+    pub const UNRESOLVED_WIDE: u32 = 0x103;
+    /// The server was removed, and the connection is to go with it (`expire_nodest_conn`).
+    pub const EXPIRED: u32 = 0x104;
 }
 
 /// Looks the way of a connection up again and keeps it in its slot, which had `tag`. The code is a
@@ -113,8 +125,17 @@ pub fn refresh<H: Host>(host: &H, index: u32, tag: u64, epoch: u32) -> Refreshed
         return found;
     }
     let mut dead = false;
+    let mut via = core::ptr::null();
     let route = if word.is_reply() {
-        host.route(Be32::from_raw((addresses >> 32) as u32))
+        if word.proto() & proto::WIDE != 0 {
+            let Some(wide) = host.wide(index) else {
+                return found;
+            };
+            // SAFETY: the record lies in the map.
+            host.route_wide(unsafe { &raw const (*wide).destination })
+        } else {
+            host.route(Be32::from_raw((addresses >> 32) as u32))
+        }
     } else {
         let Some(server) = host.server(server) else {
             return found;
@@ -122,24 +143,37 @@ pub fn refresh<H: Host>(host: &H, index: u32, tag: u64, epoch: u32) -> Refreshed
         // SAFETY: as above.
         let flags = unsafe { atomic::load(&raw const (*server).flags) };
         if flags & SERVER_AVAILABLE == 0 {
-            found.code = Drop::ServerRemoved as u32;
+            // SAFETY: the runtime record lives as long as the maps.
+            let expires = host.runtime().is_some_and(|runtime| unsafe {
+                atomic::load(&raw const (*runtime).settings.expire_nodest_conn) != 0
+            });
+            found.code = if expires {
+                Refreshed::EXPIRED
+            } else {
+                Drop::ServerRemoved as u32
+            };
             return found;
         }
+        via = server;
         dead = flags & SERVER_NEIGHBOUR_DEAD != 0;
         of_server(host, server, epoch)
     };
     match route {
         Route::Resolved(hop) => {
             found.code = Refreshed::HOP;
-            found.hop = for_connection(hop, word);
+            found.hop = for_connection(hop, word, via);
             // SAFETY: as above.
             unsafe { Slot::set_next_hop(own.slot, tag, old_way, found.hop, epoch) };
         }
-        Route::Unresolved(..) if dead && !H::HANDS_UP => found.code = Drop::NeighbourDead as u32,
+        Route::Unresolved(..) | Route::UnresolvedWide(_) if dead && !H::HANDS_UP => found.code = Drop::NeighbourDead as u32,
         Route::Unresolved(ifindex, next) => {
             found.code = Refreshed::UNRESOLVED;
             found.ifindex = ifindex;
             found.next = next;
+        }
+        Route::UnresolvedWide(ifindex) => {
+            found.code = Refreshed::UNRESOLVED_WIDE;
+            found.ifindex = ifindex;
         }
         Route::Unreachable => found.code = Refreshed::UNREACHABLE,
     }
@@ -148,7 +182,7 @@ pub fn refresh<H: Host>(host: &H, index: u32, tag: u64, epoch: u32) -> Refreshed
 
 /// The hop as a slot keeps it: what a tunnel adds is off its MTU.
 #[inline(always)]
-pub(crate) fn for_connection(hop: NextHop, word: Word) -> NextHop {
+pub(crate) fn for_connection(hop: NextHop, word: Word, _server: *const ServerRecord) -> NextHop {
     let tunnelled = !word.is_reply() && (word.kind() & KIND_METHOD) as u8 == forward::TUNNEL;
     if tunnelled && !hop.is_local() {
         NextHop::new(hop.way, hop.mtu.saturating_sub(tunnel::OVERHEAD))

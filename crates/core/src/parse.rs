@@ -1,34 +1,42 @@
 //! Frame to flow: the one door for untrusted bytes. Whatever is not said here to be a flow is not
 //! balanced; every refusal has a name.
+//!
+//! [`parse`] knows the packets that are many: whole TCP and UDP packets without oddities. All else that
+//! may concern a balancer is [`Parsed::Rare`], and [`crate::rare`] looks closer.
 
 use crate::addr::Be16;
 use crate::conn::Key;
-use crate::drop::Drop;
 use crate::host::Packet;
-use crate::wire::{ethernet, ipv4, tcp, udp};
+use crate::proto;
+use crate::wire::{ethernet, ipv4, ipv6, tcp, udp};
 
-/// What the balancer needs of an IPv4 packet that carries TCP or UDP.
+/// What the balancer needs of a packet.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct Flow {
-    /// Offset of the IPv4 header.
-    pub l3: usize,
-    /// Offset of the transport header.
-    pub l4: usize,
-    /// Addresses, ports, protocol.
+    /// Addresses, ports, class. For IPv6 `addresses` is a hash of both.
     pub key: Key,
-    /// IPv4 total length.
+    /// Offset of the IP header.
+    pub l3: usize,
+    /// Offset of the transport header; of the quoted one in an ICMP error.
+    pub l4: usize,
+    /// Offset of the IP header that an ICMP error quotes, 0 in other packets. The key is that of the
+    /// quoted packet, reversed.
+    pub inner: usize,
+    /// Bytes of the IP packet with its header.
     pub total_len: u16,
-    /// Type of service.
-    pub tos: u8,
-    /// Time to live.
-    pub ttl: u8,
-    /// Don't fragment.
-    pub df: bool,
-    /// TCP flags; 0 for UDP.
-    pub tcp_flags: u8,
-    /// Bytes of IPv4 and transport header.
+    /// Bytes of IP and transport header.
     pub headers: u16,
+    /// Type of service or traffic class.
+    pub tos: u8,
+    /// Time to live or hop limit.
+    pub ttl: u8,
+    /// Don't fragment; false for IPv6.
+    pub df: bool,
+    /// TCP flags, SCTP event, 0 for others.
+    pub event: u8,
+    /// The transport header is here and whole: not so in a later fragment.
+    pub whole: bool,
 }
 
 /// What a frame is.
@@ -36,41 +44,50 @@ pub struct Flow {
 pub enum Parsed {
     /// A TCP or UDP packet.
     Flow(Flow),
-    /// Not for a balancer: another protocol.
+    /// Not for a balancer.
     Other,
-    /// Broken in a way that no stack would accept.
-    Broken(Drop),
-    /// Addressed like a flow, but without usable ports: fragment or broken transport header. Dropped
-    /// only if the destination is a VIP, which the caller knows.
-    Portless(u32, Drop),
+    /// IPv6, where IPv4 was looked for.
+    Wide,
+    /// To be looked at more closely.
+    Rare,
 }
 
-/// Parses a frame.
+/// Parses a frame: IPv4, or `W` IPv6.
 #[inline(always)]
-pub fn parse<P: Packet>(packet: &P) -> Parsed {
-    let Some(mut ether_type) = packet.read::<u16>(ethernet::TYPE) else {
+pub fn parse<P: Packet, const W: bool>(packet: &P, seed: [u64; 2]) -> Parsed {
+    let Some((l3, ether_type)) = link(packet) else {
         return Parsed::Other;
     };
-    let mut l3 = ethernet::LEN;
-    // One tag, or two: a customer tag within a service tag.
-    if is_tag(ether_type) {
-        l3 += ethernet::TAG_LEN;
-        match packet.read::<u16>(ethernet::TYPE + ethernet::TAG_LEN) {
-            Some(inner) => ether_type = inner,
-            None => return Parsed::Other,
+    if W {
+        if ether_type == ethernet::IPV6.raw() {
+            return parse_ipv6(packet, l3, seed);
         }
-        if is_tag(ether_type) {
-            l3 += ethernet::TAG_LEN;
-            match packet.read::<u16>(ethernet::TYPE + 2 * ethernet::TAG_LEN) {
-                Some(inner) => ether_type = inner,
-                None => return Parsed::Other,
-            }
-        }
-    }
-    if ether_type != ethernet::IPV4.raw() {
         return Parsed::Other;
     }
-    parse_ipv4(packet, l3)
+    if ether_type == ethernet::IPV4.raw() {
+        parse_ipv4(packet, l3)
+    } else if ether_type == ethernet::IPV6.raw() {
+        Parsed::Wide
+    } else {
+        Parsed::Other
+    }
+}
+
+/// Offset of the network header and its raw EtherType, behind one tag, or two: a customer tag within
+/// a service tag.
+#[inline(always)]
+pub fn link<P: Packet>(packet: &P) -> Option<(usize, u16)> {
+    let mut ether_type = packet.read::<u16>(ethernet::TYPE)?;
+    let mut l3 = ethernet::LEN;
+    if is_tag(ether_type) {
+        l3 += ethernet::TAG_LEN;
+        ether_type = packet.read::<u16>(ethernet::TYPE + ethernet::TAG_LEN)?;
+        if is_tag(ether_type) {
+            l3 += ethernet::TAG_LEN;
+            ether_type = packet.read::<u16>(ethernet::TYPE + 2 * ethernet::TAG_LEN)?;
+        }
+    }
+    Some((l3, ether_type))
 }
 
 #[inline(always)]
@@ -81,66 +98,155 @@ fn is_tag(ether_type: u16) -> bool {
 #[inline(always)]
 fn parse_ipv4<P: Packet>(packet: &P, l3: usize) -> Parsed {
     let Some(ip) = packet.read::<ipv4::Header>(l3) else {
-        return Parsed::Broken(Drop::MalformedIp);
+        return Parsed::Rare;
     };
     let header_len = usize::from(ip.version_ihl & 0xf) * 4;
     let total_len = ip.total_len.get();
+    let fragment = ip.fragment.get();
     if ip.version_ihl >> 4 != 4
         || header_len < ipv4::MIN_LEN
         || usize::from(total_len) < header_len
         || l3 as u32 + u32::from(total_len) > packet.len()
+        || fragment & ipv4::FRAGMENT != 0
     {
-        return Parsed::Broken(Drop::MalformedIp);
-    }
-    let proto = ip.protocol;
-    if proto != ipv4::TCP && proto != ipv4::UDP {
-        return Parsed::Other;
-    }
-    let destination = ip.destination.raw();
-    let fragment = ip.fragment.get();
-    if fragment & ipv4::FRAGMENT != 0 {
-        return Parsed::Portless(destination, Drop::Fragment);
+        return Parsed::Rare;
     }
     let l4 = l3 + header_len;
-    let transport_len = usize::from(total_len) - header_len;
-    let broken = Parsed::Portless(destination, Drop::MalformedTransport);
-    let Some(ports) = packet.read::<u32>(l4) else {
-        return broken;
-    };
-    let (tcp_flags, l4_len) = if proto == ipv4::TCP {
-        let Some([offset, flags]) = packet.read::<[u8; 2]>(l4 + tcp::OFFSET_FLAGS) else {
-            return broken;
-        };
-        let len = usize::from(offset >> 4) * 4;
-        if len < tcp::MIN_LEN || transport_len < len {
-            return broken;
-        }
-        (flags, len)
-    } else {
-        let Some(len) = packet.read::<Be16>(l4 + 4) else {
-            return broken;
-        };
-        if transport_len < udp::LEN
-            || usize::from(len.get()) < udp::LEN
-            || usize::from(len.get()) > transport_len
-        {
-            return broken;
-        }
-        (0, udp::LEN)
+    let Some(transport) =
+        transport(packet, ip.protocol, l4, usize::from(total_len) - header_len)
+    else {
+        return unusual(ip.protocol);
     };
     Parsed::Flow(Flow {
-        l3,
-        l4,
         key: Key {
             addresses: ip.addresses(),
-            ports,
-            proto,
+            ports: transport.ports,
+            proto: ip.protocol,
         },
+        l3,
+        l4,
+        inner: 0,
         total_len,
+        headers: header_len as u16 + transport.len,
         tos: ip.tos,
         ttl: ip.ttl,
         df: fragment & ipv4::DF != 0,
-        tcp_flags,
-        headers: (header_len + l4_len) as u16,
+        event: transport.flags,
+        whole: true,
     })
+}
+
+#[inline(always)]
+fn parse_ipv6<P: Packet>(packet: &P, l3: usize, seed: [u64; 2]) -> Parsed {
+    let Some(ip) = packet.read::<ipv6::Header>(l3) else {
+        return Parsed::Rare;
+    };
+    let payload_len = ip.payload_len.get();
+    if ip.version() != 6
+        || l3 as u32 + ipv6::LEN as u32 + u32::from(payload_len) > packet.len()
+        || payload_len > u16::MAX - ipv6::LEN as u16
+    {
+        return Parsed::Rare;
+    }
+    let l4 = l3 + ipv6::LEN;
+    let Some(transport) = transport(packet, ip.next_header, l4, payload_len.into()) else {
+        return unusual(ip.next_header);
+    };
+    let Some(addresses) = wide_addresses(packet, l3, seed) else {
+        return Parsed::Rare;
+    };
+    Parsed::Flow(Flow {
+        key: Key {
+            addresses,
+            ports: transport.ports,
+            proto: ip.next_header | proto::WIDE,
+        },
+        l3,
+        l4,
+        inner: 0,
+        total_len: payload_len + ipv6::LEN as u16,
+        headers: ipv6::LEN as u16 + transport.len,
+        tos: ip.class(),
+        ttl: ip.hop_limit,
+        df: false,
+        event: transport.flags,
+        whole: true,
+    })
+}
+
+/// The addresses of the IPv6 header at `l3` as [`Key::addresses`] has them.
+#[inline(always)]
+pub fn wide_addresses<P: Packet>(packet: &P, l3: usize, seed: [u64; 2]) -> Option<u64> {
+    Some(Key::fold(
+        [
+            packet.read::<u64>(l3 + ipv6::SOURCE)?,
+            packet.read::<u64>(l3 + ipv6::SOURCE + 8)?,
+            packet.read::<u64>(l3 + ipv6::DESTINATION)?,
+            packet.read::<u64>(l3 + ipv6::DESTINATION + 8)?,
+        ],
+        seed,
+    ))
+}
+
+/// What a packet is whose transport header is not a TCP or UDP header as it should be.
+#[inline(always)]
+fn unusual(protocol: u8) -> Parsed {
+    match protocol {
+        // More than one: the chances of a packet that is nobody's are small.
+        ipv4::TCP
+        | ipv4::UDP
+        | ipv4::ICMP
+        | ipv4::SCTP
+        | ipv4::AH
+        | ipv4::ESP
+        | ipv6::HOP_BY_HOP
+        | ipv6::ROUTING
+        | ipv6::FRAGMENT
+        | ipv6::ICMP
+        | ipv6::DESTINATION_OPTIONS => Parsed::Rare,
+        _ => Parsed::Other,
+    }
+}
+
+/// Ports, flags and length of a TCP or UDP header.
+#[derive(Clone, Copy, Debug)]
+pub struct Transport {
+    /// Both ports, raw.
+    pub ports: u32,
+    /// TCP flags.
+    pub flags: u8,
+    /// Bytes of the header.
+    pub len: u16,
+}
+
+/// The TCP or UDP header at `l4`, in a packet with `len` bytes from there on; `None` when it is
+/// another protocol or cannot be.
+#[inline(always)]
+pub fn transport<P: Packet>(packet: &P, protocol: u8, l4: usize, len: usize) -> Option<Transport> {
+    if protocol != ipv4::TCP && protocol != ipv4::UDP {
+        return None;
+    }
+    let ports = packet.read::<u32>(l4)?;
+    if protocol == ipv4::TCP {
+        let [offset, flags] = packet.read::<[u8; 2]>(l4 + tcp::OFFSET_FLAGS)?;
+        let header = usize::from(offset >> 4) * 4;
+        if header < tcp::MIN_LEN || len < header {
+            return None;
+        }
+        Some(Transport {
+            ports,
+            flags,
+            len: header as u16,
+        })
+    } else {
+        let total = usize::from(packet.read::<Be16>(l4 + 4)?.get());
+        if len < udp::LEN || total < udp::LEN || total > len {
+            return None;
+        }
+        Some(Transport {
+            ports,
+            flags: 0,
+            len: udp::LEN as u16,
+        })
+    }
 }

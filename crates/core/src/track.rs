@@ -6,7 +6,6 @@ use crate::host::Tables;
 use crate::layout::{Runtime, Stats};
 use crate::mask::masked;
 use crate::proto::{self, tcp};
-use crate::wire::ipv4;
 
 /// What [`change`] returns when the slot passed to another connection meanwhile.
 pub const GONE: u8 = u8::MAX;
@@ -16,31 +15,36 @@ pub const GONE: u8 = u8::MAX;
 /// The request's slot holds the truth, the reply's a copy: each packet compares with its own slot,
 /// and only one that changes something touches the other.
 #[inline(always)]
-pub fn follow<T: Tables>(tables: &T, found: &Found, word: Word, tcp_flags: u8) -> u8 {
-    let next = next(word, tcp_flags);
+pub fn follow<T: Tables>(
+    tables: &T,
+    runtime: *const Runtime,
+    found: &Found,
+    word: Word,
+    event: u8,
+) -> u8 {
+    let secure = is_secure(runtime);
+    let next = proto::next(word.direction(), word.proto(), event, word.state(), secure);
     let first_reply = word.is_reply() && word.flags() & FLAG_NO_OUTPUT != 0;
     if next == word.state() && !first_reply {
         return next;
     }
-    match tables.change_apart(found.index, found.tag, tcp_flags) {
+    match tables.change_apart(found.index, found.tag, event) {
         GONE => next,
         state => state,
     }
 }
 
+/// Whether TCP follows the table for a host under attack.
 #[inline(always)]
-fn next(word: Word, tcp_flags: u8) -> u8 {
-    if word.proto() == ipv4::TCP {
-        tcp::next(word.direction(), tcp_flags, word.state())
-    } else {
-        word.state()
-    }
+pub fn is_secure(runtime: *const Runtime) -> bool {
+    // SAFETY: the runtime record lives as long as the maps.
+    unsafe { atomic::load(&raw const (*runtime).secure_tcp) != 0 }
 }
 
 /// Moves a connection to its next state, settles its server's counts, and brings the reply's copy up
 /// to date. `index` is the slot of the packet's own direction, which had `tag`.
 #[inline(always)]
-pub fn change<T: Tables>(tables: &T, index: u32, tag: u64, tcp_flags: u8) -> u8 {
+pub fn change<T: Tables>(tables: &T, index: u32, tag: u64, event: u8) -> u8 {
     let Some(own) = conn::slot(tables, index) else {
         return GONE;
     };
@@ -57,13 +61,13 @@ pub fn change<T: Tables>(tables: &T, index: u32, tag: u64, tcp_flags: u8) -> u8 
             let Some(request) = other else {
                 return GONE;
             };
-            let state = move_on(tables, &request, true, tcp_flags);
+            let state = move_on(tables, &request, true, event);
             if state != GONE {
                 bring_up_to_date(own.slot, request.slot);
             }
             state
         } else {
-            let state = move_on(tables, &own, false, tcp_flags);
+            let state = move_on(tables, &own, false, event);
             if state != GONE
                 && let Some(reply) = other
             {
@@ -79,7 +83,11 @@ pub fn change<T: Tables>(tables: &T, index: u32, tag: u64, tcp_flags: u8) -> u8 
 /// # Safety
 /// `truth` lies in the table.
 #[inline(always)]
-unsafe fn move_on<T: Tables>(tables: &T, truth: &Found, reply: bool, tcp_flags: u8) -> u8 {
+unsafe fn move_on<T: Tables>(tables: &T, truth: &Found, reply: bool, event: u8) -> u8 {
+    let Some(runtime) = tables.runtime() else {
+        return GONE;
+    };
+    let secure = is_secure(runtime);
     // SAFETY: passed on to the caller; server records live as long as the maps.
     unsafe {
         for _ in 0..3 {
@@ -93,11 +101,7 @@ unsafe fn move_on<T: Tables>(tables: &T, truth: &Found, reply: bool, tcp_flags: 
             } else {
                 old.direction()
             };
-            let state = if old.proto() == ipv4::TCP {
-                tcp::next(direction, tcp_flags, old.state())
-            } else {
-                old.state()
-            };
+            let state = proto::next(direction, old.proto(), event, old.state(), secure);
             let mut flags = old.flags() & !FLAG_INACTIVE;
             if reply {
                 flags &= !FLAG_NO_OUTPUT;
@@ -120,10 +124,31 @@ unsafe fn move_on<T: Tables>(tables: &T, truth: &Found, reply: bool, tcp_flags: 
                 atomic::add32(&raw mut (*server).active, step);
                 atomic::add32(&raw mut (*server).inactive, step.wrapping_neg());
             }
+            if state != old.state() && proto::assures(old.proto(), state) {
+                assure(tables, truth.index);
+            }
             return state;
         }
         // Lost the race each time: others are moving it on.
         Word(atomic::load(&raw const (*truth.slot).word)).state()
+    }
+}
+
+/// Marks the template of a connection as worth keeping.
+///
+/// # Safety
+/// The slot lies in the table.
+#[inline(always)]
+unsafe fn assure<T: Tables>(tables: &T, index: u32) {
+    if let Some(parent) = conn::parent(tables, index) {
+        // SAFETY: passed on to the caller.
+        unsafe {
+            let word = &raw mut (*parent.slot).word;
+            let old = Word(atomic::load(word));
+            if old.is_template() {
+                atomic::cas32(word, old.0, old.with(old.flags(), proto::TEMPLATE_ASSURED).0);
+            }
+        }
     }
 }
 

@@ -115,7 +115,7 @@ fn sums_hold(frame: &Bytes, l3: usize) -> bool {
 }
 
 fn flow_of(frame: &Bytes) -> Flow {
-    match parse(frame) {
+    match parse::<_, false>(frame, [1, 2]) {
         Parsed::Flow(flow) => flow,
         other => panic!("{other:?}"),
     }
@@ -127,7 +127,7 @@ proptest! {
     #[test]
     fn any_bytes_are_parsed_without_panic(bytes in prop::collection::vec(any::<u8>(), 0..128)) {
         let frame = Bytes(bytes);
-        let _ = parse(&frame);
+        let _ = parse::<_, false>(&frame, [1, 2]);
         let _ = realserver::outer(&frame);
     }
 
@@ -144,7 +144,7 @@ proptest! {
             frame.0[at] = value;
         }
         frame.0.truncate(cut.index(frame.0.len() + 1));
-        if let Parsed::Flow(flow) = parse(&frame) {
+        if let Parsed::Flow(flow) = parse::<_, false>(&frame, [1, 2]) {
             prop_assert!(flow.l4 >= flow.l3 + 20);
             prop_assert!(flow.l3 + usize::from(flow.headers) <= frame.0.len());
             prop_assert!(flow.headers <= flow.total_len);
@@ -154,7 +154,7 @@ proptest! {
             let message = if message { Message::TIME_EXCEEDED } else { Message::fragmentation_needed(1480) };
             prop_assert!(icmp::answer(&mut answered, flow.l3, message).is_some());
             let to = Rewrite { addresses: 1, ports: 2 };
-            prop_assert!(nat::rewrite(&mut frame, &flow, &to, 1).is_some());
+            prop_assert!(nat::rewrite::<_, Narrow>(&mut frame, &flow, &to, 1).is_some());
         }
     }
 
@@ -179,13 +179,13 @@ proptest! {
         prop_assert!(sums_hold(&frame, l3));
         let before = flow_of(&frame);
         let mut there = frame.clone();
-        nat::rewrite(&mut there, &before, &Rewrite { addresses, ports }, 0).unwrap();
+        nat::rewrite::<_, Narrow>(&mut there, &before, &Rewrite { addresses, ports }, 0).unwrap();
         prop_assert!(sums_hold(&there, l3));
         let after = flow_of(&there);
         prop_assert_eq!((after.key.addresses, after.key.ports), (addresses, ports));
         let back = Rewrite { addresses: before.key.addresses, ports: before.key.ports };
         let mut again = there.clone();
-        nat::rewrite(&mut again, &after, &back, 0).unwrap();
+        nat::rewrite::<_, Narrow>(&mut again, &after, &back, 0).unwrap();
         prop_assert!(sums_hold(&again, l3));
         prop_assert_eq!(again, frame);
     }

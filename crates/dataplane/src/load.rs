@@ -1,5 +1,6 @@
 //! Loading programs, making or adopting maps.
 
+use std::cell::RefCell;
 use std::fs;
 use std::hash::Hash;
 use std::io;
@@ -11,6 +12,7 @@ use std::time::{Duration, Instant};
 use aya::maps::{Array, HashMap, Map, MapData, ProgramArray};
 use aya::programs::{Program, ProgramFd, SchedClassifier, TestRun as _, TestRunOptions, Xdp};
 use aya::{Ebpf, EbpfLoader, Pod};
+use pointsman_core::director::call;
 use pointsman_core::layout::{
     DROP_SLOTS, MAX_EGRESS, MAX_SCHEDULE_WORDS, MAX_SERVERS, MAX_SERVICES, Runtime, ServiceId,
     VERSION, WAYS,
@@ -46,9 +48,31 @@ const MAPS: [&str; 16] = [
 /// The map only user space writes.
 const LEDGER: &str = "LEDGER";
 
-/// The programs that call each other, in the order of their program arrays.
-const XDP: [&str; 3] = ["director_xdp", "open_xdp", "unreachable_xdp"];
-const TC: [&str; 3] = ["director_tc", "open_tc", "unreachable_tc"];
+/// The programs that call each other, with their places in the program arrays.
+const XDP: [(u32, &str); 10] = [
+    (call::DIRECTOR, "director_xdp"),
+    (call::OPEN, "open_xdp"),
+    (call::UNREACHABLE, "unreachable_xdp"),
+    (call::WIDE, "wide_xdp"),
+    (call::RARE, "rare_xdp"),
+    (call::RARE_WIDE, "rare_wide_xdp"),
+    (call::RARE_FLOW, "rare_flow_xdp"),
+    (call::RARE_FLOW_WIDE, "rare_flow_wide_xdp"),
+    (call::ONE_PACKET, "one_packet_xdp"),
+    (call::ONE_PACKET_WIDE, "one_packet_wide_xdp"),
+];
+const TC: [(u32, &str); 10] = [
+    (call::DIRECTOR, "director_tc"),
+    (call::OPEN, "open_tc"),
+    (call::UNREACHABLE, "unreachable_tc"),
+    (call::WIDE, "wide_tc"),
+    (call::RARE, "rare_tc"),
+    (call::RARE_WIDE, "rare_wide_tc"),
+    (call::RARE_FLOW, "rare_flow_tc"),
+    (call::RARE_FLOW_WIDE, "rare_flow_wide_tc"),
+    (call::ONE_PACKET, "one_packet_tc"),
+    (call::ONE_PACKET_WIDE, "one_packet_wide_tc"),
+];
 /// TC egress.
 const OUT: &str = "director_out";
 /// Answers with the jiffies of now.
@@ -91,10 +115,10 @@ impl DataPlane {
         let mut loader = EbpfLoader::new();
         loader
             .override_global("SET_MASK", &set_mask, true)
-            .map_max_entries("CONNECTIONS", sets)
+            .map_max_entries("CONNECTIONS", sets + cpus)
             .map_max_entries("HINTS", sets)
-            .map_max_entries("WIDE", sets * WAYS)
-            .map_max_entries("CONTROLS", sets * WAYS)
+            .map_max_entries("WIDE", (sets + cpus) * WAYS)
+            .map_max_entries("CONTROLS", (sets + cpus) * WAYS)
             .map_max_entries("WANTED", cpus)
             .map_max_entries("STATS", cpus * MAX_SERVERS)
             .map_max_entries("DROPS", cpus * DROP_SLOTS);
@@ -215,8 +239,8 @@ impl DataPlane {
 
 /// Names of the programs packets meet first.
 pub(crate) mod entry {
-    pub(crate) const XDP: &str = super::XDP[0];
-    pub(crate) const TC: &str = super::TC[0];
+    pub(crate) const XDP: &str = super::XDP[0].1;
+    pub(crate) const TC: &str = super::TC[0].1;
     pub(crate) const OUT: &str = super::OUT;
 }
 
@@ -273,7 +297,7 @@ fn adopted_sets(pin_dir: &Path) -> Result<u32, Error> {
             wanted: VERSION,
         });
     }
-    Ok(info(&open("CONNECTIONS")?)?.1)
+    Ok(info(&open("HINTS")?)?.1)
 }
 
 /// Value size and entries of a map.
@@ -315,24 +339,24 @@ fn load_programs(ebpf: &mut Ebpf) -> Result<(), Error> {
     }
     for (array, names) in [("XDP_PROGRAMS", XDP), ("TC_PROGRAMS", TC)] {
         let mut fds = Vec::new();
-        for name in names {
+        for (place, name) in names {
             let fd: &ProgramFd = match ebpf.program(name) {
                 Some(Program::Xdp(program)) => program.fd(),
                 Some(Program::SchedClassifier(program)) => program.fd(),
                 _ => return Err(missing(name)),
             }
             .map_err(|e| fail(name, e))?;
-            fds.push(
-                fd.try_clone()
-                    .map_err(|e| Error::os("copying a descriptor", e))?,
-            );
+            let fd = fd
+                .try_clone()
+                .map_err(|e| Error::os("copying a descriptor", e))?;
+            fds.push((place, fd));
         }
         let map = ebpf.take_map(array).ok_or_else(|| missing(array))?;
         let mut array =
             ProgramArray::try_from(map).map_err(|e| Error::bpf("opening a program array", e))?;
-        for (place, fd) in fds.iter().enumerate() {
+        for (place, fd) in &fds {
             array
-                .set(place as u32, fd, 0)
+                .set(*place, fd, 0)
                 .map_err(|e| Error::bpf("filling a program array", e))?;
         }
     }
@@ -395,10 +419,10 @@ fn map_all(ebpf: &mut Ebpf, pin_dir: &Path, sets: u32, cpus: u32) -> Result<Maps
     };
     Ok(Maps {
         runtime,
-        connections: mapped(ebpf, "CONNECTIONS", sets)?,
+        connections: mapped(ebpf, "CONNECTIONS", sets + cpus)?,
         hints: mapped(ebpf, "HINTS", sets)?,
-        wide: mapped(ebpf, "WIDE", sets * WAYS)?,
-        controls: mapped(ebpf, "CONTROLS", sets * WAYS)?,
+        wide: mapped(ebpf, "WIDE", (sets + cpus) * WAYS)?,
+        controls: mapped(ebpf, "CONTROLS", (sets + cpus) * WAYS)?,
         wanted: mapped(ebpf, "WANTED", cpus)?,
         services: mapped(ebpf, "SERVICES", MAX_SERVICES)?,
         servers: mapped(ebpf, "SERVERS", MAX_SERVERS)?,
@@ -409,6 +433,7 @@ fn map_all(ebpf: &mut Ebpf, pin_dir: &Path, sets: u32, cpus: u32) -> Result<Maps
         ledger: ledger(pin_dir)?,
         service_ids: Box::new(hash::<ServiceKeyBytes>(ebpf, "SERVICE_IDS")?),
         egress_ids: Box::new(hash::<u32>(ebpf, "EGRESS_IDS")?),
+        fragments: RefCell::default(),
         clock: Box::new(now),
     })
 }

@@ -1,16 +1,18 @@
 //! What identifies one direction of a connection, and its keyed hash.
 
-use crate::addr::{Be16, Be32};
+use crate::addr::{Address, Be16, Be32};
+use crate::proto;
 
 /// Source and destination of a packet as it arrives at the director.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Key {
-    /// Source address in the low half, destination in the high half, raw.
+    /// Source address in the low half, destination in the high half, raw. Of IPv6 a keyed hash of both,
+    /// which stand beside the slot.
     pub addresses: u64,
     /// Source port in the low half, destination port in the high half, raw.
     pub ports: u32,
-    /// Protocol number.
+    /// Class: see [`crate::proto`].
     pub proto: u8,
 }
 
@@ -25,13 +27,56 @@ impl Key {
         }
     }
 
-    /// Source address.
+    /// A key of either family, as `proto` says.
+    #[inline(always)]
+    pub fn of(
+        proto: u8,
+        source: &Address,
+        destination: &Address,
+        ports: u32,
+        seed: [u64; 2],
+    ) -> Self {
+        let addresses = if proto & proto::WIDE == 0 {
+            u64::from(source.0[0]) | u64::from(destination.0[0]) << 32
+        } else {
+            Self::fold(
+                [
+                    source.half(0),
+                    source.half(1),
+                    destination.half(0),
+                    destination.half(1),
+                ],
+                seed,
+            )
+        };
+        Self {
+            addresses,
+            ports,
+            proto,
+        }
+    }
+
+    /// Two IPv6 addresses, by halves as they lie in memory, in one keyed word.
+    #[inline(always)]
+    pub fn fold(halves: [u64; 4], seed: [u64; 2]) -> u64 {
+        let [a, b, c, d] = halves;
+        let mut x = (a ^ seed[1]).wrapping_mul(seed[0] | 1);
+        x ^= x >> 32;
+        x = (x ^ b).wrapping_mul(seed[1] | 1);
+        x ^= x >> 29;
+        x = (x ^ c).wrapping_mul(seed[0] | 1);
+        x ^= x >> 32;
+        x = (x ^ d).wrapping_mul(seed[1] | 1);
+        x ^ (x >> 30)
+    }
+
+    /// Source address; of IPv4.
     #[inline(always)]
     pub fn source(&self) -> Be32 {
         Be32::from_raw(self.addresses as u32)
     }
 
-    /// Destination address.
+    /// Destination address; of IPv4.
     #[inline(always)]
     pub fn destination(&self) -> Be32 {
         Be32::from_raw((self.addresses >> 32) as u32)

@@ -3,7 +3,7 @@
 use crate::atomic;
 use crate::conn::Key;
 use crate::layout::{NextHop, WAYS};
-use crate::proto::tcp::Direction;
+use crate::proto::{self, tcp::Direction};
 
 /// A 64-byte slot: everything an established packet needs.
 ///
@@ -74,6 +74,11 @@ pub const KIND_TO_LOOPBACK: u32 = 16;
 /// Kind in [`Word`]: addresses and ports are rewritten although the method does not ask for it.
 pub const KIND_REWRITE: u32 = 32;
 
+/// Kind in [`Word`]: an FTP control connection by NAT, whose payload names data connections.
+pub const KIND_FTP: u32 = 64;
+/// Kind in [`Word`]: the client's port is not known yet (`IP_VS_CONN_F_NO_CPORT`).
+pub const KIND_WILDCARD: u32 = 128;
+
 /// What a tag says of its slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Status {
@@ -131,6 +136,12 @@ impl Tag {
         epoch ^ (tag >> USE_SHIFT) as u32
     }
 
+    /// Uses of the slot so far, as [`crate::layout::Control::parent_use`] keeps it: never 0.
+    #[inline(always)]
+    pub fn use_count(tag: u64) -> u32 {
+        ((tag >> USE_SHIFT) as u32).wrapping_add(1)
+    }
+
     /// The tag of a freed slot; keeps the use count.
     #[inline(always)]
     pub fn empty(old: u64) -> u64 {
@@ -154,7 +165,7 @@ impl Word {
     pub fn new(proto: u8, flags: u32, state: u8, kind: u32) -> Self {
         Self(u32::from(proto) | flags << 8 | u32::from(state) << 16 | kind << 24)
     }
-    /// Protocol number.
+    /// Class: see [`crate::proto`].
     #[inline(always)]
     pub fn proto(self) -> u8 {
         self.0 as u8
@@ -173,6 +184,16 @@ impl Word {
     #[inline(always)]
     pub fn kind(self) -> u32 {
         self.0 >> 24
+    }
+    /// True for a persistence template.
+    #[inline(always)]
+    pub fn is_template(self) -> bool {
+        self.proto() & proto::TEMPLATE != 0
+    }
+    /// True for what may have children: it lives as long as they do.
+    #[inline(always)]
+    pub fn is_parent(self) -> bool {
+        self.is_template() || self.kind() & KIND_FTP != 0
     }
     /// True for the reply direction.
     #[inline(always)]

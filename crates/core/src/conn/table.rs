@@ -98,7 +98,25 @@ pub fn check<T: Tables>(tables: &T, index: u32, hash: Hash, key: &Key, now: u32)
             atomic::load(&raw const (*found.slot).expires),
         )
     };
-    (same && (!has_lapsed(expires, now) || partner_lives(tables, &found, now))).then_some(found)
+    (same && (!has_lapsed(expires, now) || lives_on(tables, &found, now))).then_some(found)
+}
+
+/// What keeps a slot whose own time is over: its other direction, or its children.
+#[inline(always)]
+fn lives_on<T: Tables>(tables: &T, of: &Found, now: u32) -> bool {
+    has_children(tables, of) || partner_lives(tables, of, now)
+}
+
+/// Whether connections refer to a slot as their parent.
+#[inline(always)]
+pub fn has_children<T: Tables>(tables: &T, of: &Found) -> bool {
+    // SAFETY: found slots lie in the table, their controls beside it.
+    unsafe {
+        Word(atomic::load(&raw const (*of.slot).word)).is_parent()
+            && tables
+                .control(of.index)
+                .is_some_and(|control| atomic::load(&raw const (*control).children) as i32 > 0)
+    }
 }
 
 /// A direction without traffic lives as long as the other one does.
@@ -151,6 +169,9 @@ pub fn claim<T: Tables>(tables: &T, hash: Hash, now: u32) -> u32 {
     claim_evicting(tables, hash, now)
 }
 
+/// Rank of what is not evicted.
+const NEVER: u64 = 0xff;
+
 #[inline(always)]
 fn claim_evicting<T: Tables>(tables: &T, hash: Hash, now: u32) -> u32 {
     let mask = tables.set_mask();
@@ -173,7 +194,10 @@ fn claim_evicting<T: Tables>(tables: &T, hash: Hash, now: u32) -> u32 {
         };
         // Rank first, then the time left (at most 2^31 jiffies), then the way, in one number to
         // take the least of; rank 0, never, becomes the largest.
-        let rank = u64::from(proto::eviction_rank(word.proto(), word.state()).wrapping_sub(1));
+        let mut rank = u64::from(proto::eviction_rank(word.proto(), word.state()).wrapping_sub(1));
+        if has_children(tables, &found) {
+            rank = NEVER;
+        }
         let left = u64::from(expires.wrapping_sub(now) & 0x7fff_ffff);
         let candidate = rank << 40 | left << 8 | u64::from(i);
         if candidate < best {
@@ -213,7 +237,7 @@ fn claim_free<T: Tables>(tables: &T, set: u32, first: u32, now: u32) -> u32 {
                 has_lapsed(
                     unsafe { atomic::load(&raw const (*found.slot).expires) },
                     now,
-                ) && !partner_lives(tables, &found, now)
+                ) && !lives_on(tables, &found, now)
             }
         };
         if free && take(tables, index) {
@@ -320,14 +344,53 @@ fn settle<T: Tables>(tables: &T, claimed: &Found) -> u32 {
         if let Some(server) = server
             && !word.is_reply()
         {
-            let count = if word.flags() & FLAG_INACTIVE != 0 {
+            let count = if word.is_template() {
+                &raw mut (*server).persistent
+            } else if word.flags() & FLAG_INACTIVE != 0 {
                 &raw mut (*server).inactive
             } else {
                 &raw mut (*server).active
             };
             atomic::add32(count, 1u32.wrapping_neg());
         }
+        if !word.is_reply() {
+            leave_parent(tables, claimed.index);
+        }
         atomic::load(&raw const (*claimed.slot).partner)
+    }
+}
+
+/// The parent of a slot, if it still is the connection it was.
+#[inline(always)]
+pub fn parent<T: Tables>(tables: &T, index: u32) -> Option<Found> {
+    let control = tables.control(index)?;
+    // SAFETY: controls lie beside the table.
+    let (parent, parent_use) = unsafe {
+        (
+            atomic::load(&raw const (*control).parent),
+            atomic::load(&raw const (*control).parent_use),
+        )
+    };
+    if parent_use == 0 {
+        return None;
+    }
+    let parent = slot(tables, parent)?;
+    (Tag::use_count(parent.tag) == parent_use && Tag::status(parent.tag) == Status::Ready)
+        .then_some(parent)
+}
+
+/// One child less for the parent of a slot that is being freed.
+#[inline(always)]
+pub(crate) fn leave_parent<T: Tables>(tables: &T, index: u32) {
+    if let Some(parent) = parent(tables, index)
+        && let Some(control) = tables.control(parent.index)
+    {
+        // SAFETY: controls lie beside the table.
+        unsafe { atomic::add32(&raw mut (*control).children, 1u32.wrapping_neg()) };
+    }
+    if let Some(control) = tables.control(index) {
+        // SAFETY: as above; the slot is claimed.
+        unsafe { atomic::store(&raw mut (*control).parent_use, 0) };
     }
 }
 

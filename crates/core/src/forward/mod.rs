@@ -2,6 +2,7 @@
 
 pub mod direct;
 pub mod nat;
+pub mod related;
 pub mod tunnel;
 
 use crate::host::Packet;

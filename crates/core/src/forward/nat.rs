@@ -1,10 +1,14 @@
 //! NAT: destination towards the real server, source back to the client. Both directions are one
 //! rewrite; the slot says what each address and port becomes.
 
-use crate::host::Packet;
+use crate::addr::Address;
+use crate::atomic;
+use crate::director::Mode;
+use crate::host::{Packet, Tables, get, put};
 use crate::parse::Flow;
+use crate::proto;
 use crate::wire::checksum::Diff;
-use crate::wire::{ipv4, tcp, udp};
+use crate::wire::{ipv4, ipv6, sctp, tcp, udp};
 
 /// What addresses and ports become, raw, laid out as in [`crate::conn::Key`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,14 +20,19 @@ pub struct Rewrite {
 }
 
 /// Rewrites addresses, ports and both checksums; the time to live too when the packet is forwarded
-/// (`ttl_step` 1) rather than delivered (0).
+/// (`ttl_step` 1) rather than delivered (0). A packet without its transport header keeps what it has
+/// there.
 #[inline(always)]
-pub fn rewrite<P: Packet>(packet: &mut P, flow: &Flow, to: &Rewrite, ttl_step: u8) -> Option<()> {
+pub fn rewrite<P: Packet, M: Mode>(
+    packet: &mut P,
+    flow: &Flow,
+    to: &Rewrite,
+    ttl_step: u8,
+) -> Option<()> {
     let addresses = Diff::of32(flow.key.addresses as u32, to.addresses as u32).and(Diff::of32(
         (flow.key.addresses >> 32) as u32,
         (to.addresses >> 32) as u32,
     ));
-    let ports = Diff::of32(flow.key.ports, to.ports);
 
     let [ttl, proto] = packet.read::<[u8; 2]>(flow.l3 + ipv4::TTL)?;
     let lower = [ttl.wrapping_sub(ttl_step), proto];
@@ -35,11 +44,97 @@ pub fn rewrite<P: Packet>(packet: &mut P, flow: &Flow, to: &Rewrite, ttl_step: u
     packet.write(flow.l3 + ipv4::TTL, lower)?;
     packet.write(flow.l3 + ipv4::CHECKSUM, header.apply(checksum))?;
     packet.write(flow.l3 + ipv4::SOURCE, to.addresses)?;
+    transport::<P, M>(packet, flow, addresses, to.ports)
+}
 
-    packet.write(flow.l4, to.ports)?;
-    if flow.key.proto == ipv4::TCP {
+/// Rewrites the ports and the transport checksum; the addresses in the pseudo header changed by
+/// `addresses`.
+#[inline(always)]
+fn transport<P: Packet, M: Mode>(
+    packet: &mut P,
+    flow: &Flow,
+    addresses: Diff,
+    new_ports: u32,
+) -> Option<()> {
+    if M::RARE && !flow.whole {
+        return Some(());
+    }
+    if M::RARE && proto::base(flow.key.proto) == proto::SCTP {
+        return packet.sctp_ports_apart(flow.l3, flow.l4, flow.total_len, new_ports);
+    }
+    let ports = Diff::of32(flow.key.ports, new_ports);
+    packet.write(flow.l4, new_ports)?;
+    if proto::base(flow.key.proto) == proto::TCP {
         packet.update_checksum(flow.l4 + tcp::CHECKSUM, addresses, ports, false)
     } else {
         packet.update_checksum(flow.l4 + udp::CHECKSUM, addresses, ports, true)
     }
+}
+
+/// Rewrites the ports of an SCTP packet and its checksum, which is zero while hardware still has to
+/// compute it. `total_len` is the IP packet's.
+#[inline(always)]
+pub fn sctp_ports<P: Packet>(
+    packet: &mut P,
+    l3: usize,
+    l4: usize,
+    total_len: u16,
+    new_ports: u32,
+) -> Option<()> {
+    let old_ports = packet.read::<u32>(l4)?;
+    if old_ports == new_ports {
+        return Some(());
+    }
+    let len = u32::from(total_len).wrapping_sub(l4.wrapping_sub(l3) as u32);
+    let checksum = packet.read::<u32>(l4 + sctp::CHECKSUM)?;
+    packet.write(l4, new_ports)?;
+    if checksum == 0 {
+        return Some(());
+    }
+    let change = packet.sctp_change_apart(old_ports, new_ports, len);
+    packet.write(l4 + sctp::CHECKSUM, checksum ^ change.to_le())
+}
+
+/// Writes an IPv6 address over the one at `at`; what that changes in a sum.
+#[inline(always)]
+pub fn replace_address<P: Packet>(
+    packet: &mut P,
+    at: usize,
+    new: *const Address,
+) -> Option<Diff> {
+    let words = packet.pointer::<Address>(at)?.cast::<u32>();
+    let mut diff = Diff::NONE;
+    for i in 0..4 {
+        // SAFETY: the address lies in a map, pointer() checked the bounds.
+        unsafe {
+            let new = atomic::load(&raw const (*new).0[i]);
+            diff = diff.and(Diff::of32(get(words.add(i)), new));
+            put(words.add(i), new);
+        }
+    }
+    Some(diff)
+}
+
+/// As [`rewrite`], for IPv6: the addresses are those beside the slot.
+#[inline(always)]
+pub fn rewrite_wide<T: Tables, P: Packet, M: Mode>(
+    tables: &T,
+    packet: &mut P,
+    flow: &Flow,
+    slot: u32,
+    ports: u32,
+    hop_step: u8,
+) -> Option<()> {
+    let wide = tables.wide(slot)?;
+    // SAFETY: the record lies in the map.
+    let (source, destination) = unsafe {
+        (
+            &raw const (*wide).new_source,
+            &raw const (*wide).new_destination,
+        )
+    };
+    let addresses = replace_address(packet, flow.l3 + ipv6::SOURCE, source)?
+        .and(replace_address(packet, flow.l3 + ipv6::DESTINATION, destination)?);
+    packet.write(flow.l3 + ipv6::HOP_LIMIT, flow.ttl.wrapping_sub(hop_step))?;
+    transport::<P, M>(packet, flow, addresses, ports)
 }

@@ -1,4 +1,4 @@
-//! TCP as IPVS follows it: three transition tables, no sequence numbers
+//! TCP as IPVS follows it: transition tables, no sequence numbers
 //! (`Linux net/netfilter/ipvs/ip_vs_proto_tcp.c`; each cell was checked against the kernel's table).
 
 use crate::mask::masked;
@@ -61,14 +61,16 @@ pub fn event(flags: u8) -> Option<u8> {
 }
 
 /// The state after a packet. Without any of the four flags it is CLOSE, whatever it was.
+///
+/// `secure` chooses the table of a host under attack (`secure_tcp`).
 #[inline(always)]
-pub fn next(direction: Direction, flags: u8, state: u8) -> u8 {
+pub fn next(direction: Direction, flags: u8, state: u8, secure: bool) -> u8 {
     let Some(event) = event(flags) else {
         return CLOSE;
     };
-    let row = (direction as usize) * 4 + event as usize;
+    let row = usize::from(secure) * 12 + (direction as usize) * 4 + event as usize;
     TRANSITIONS
-        .get(masked::<0xff>(row * 16 + (state & 15) as usize))
+        .get(masked::<0x1ff>(row * 16 + (state & 15) as usize))
         .copied()
         .unwrap_or(CLOSE)
 }
@@ -104,7 +106,7 @@ const SA: u8 = SYNACK;
 
 /// Rows: direction × event (syn, fin, ack, rst); columns: present state, padded to 16.
 #[rustfmt::skip]
-static TRANSITIONS: [u8; 256] = padded([
+static TRANSITIONS: [u8; 512] = padded([
     //        NO  ES  SS  SR  FW  TW  CL  CW  LA  LI  SA
     /* IN  */
     /* syn */ [SR, ES, ES, SR, SR, SR, SR, SR, SR, SR, SR],
@@ -121,12 +123,28 @@ static TRANSITIONS: [u8; 256] = padded([
     /* fin */ [CL, FW, SS, TW, FW, TW, CL, CW, LA, LI, TW],
     /* ack */ [ES, ES, SS, ES, FW, TW, CL, CW, CL, LI, ES],
     /* rst */ [CL, CL, CL, SR, CL, CL, CL, CL, LA, LI, CL],
+    // secure_tcp
+    /* IN  */
+    /* syn */ [SR, ES, ES, SR, SR, SR, SR, SR, SR, SR, SA],
+    /* fin */ [CL, CW, SS, TW, TW, TW, CL, CW, LA, LI, SA],
+    /* ack */ [ES, ES, SS, SR, FW, TW, CL, CW, CL, LI, SA],
+    /* rst */ [CL, CL, CL, SR, CL, CL, CL, CL, LA, LI, CL],
+    /* OUT */
+    /* syn */ [SS, ES, SS, SA, SS, SS, SS, SS, SS, LI, SA],
+    /* fin */ [TW, FW, SS, TW, FW, TW, CL, TW, LA, LI, TW],
+    /* ack */ [ES, ES, SS, ES, FW, TW, CL, CW, LA, ES, ES],
+    /* rst */ [CL, CL, SS, CL, CL, TW, CL, CL, CL, CL, CL],
+    /* IN-ONLY */
+    /* syn */ [SA, ES, ES, SR, SA, SA, SA, SA, SA, SA, SA],
+    /* fin */ [CL, FW, SS, TW, FW, TW, CL, CW, LA, LI, TW],
+    /* ack */ [ES, ES, SS, ES, FW, TW, CL, CW, CL, LI, ES],
+    /* rst */ [CL, CL, CL, SR, CL, CL, CL, CL, LA, LI, CL],
 ]);
 
-const fn padded(rows: [[u8; STATES]; 12]) -> [u8; 256] {
-    let mut out = [CL; 256];
+const fn padded(rows: [[u8; STATES]; 24]) -> [u8; 512] {
+    let mut out = [CL; 512];
     let mut row = 0;
-    while row < 12 {
+    while row < 24 {
         let mut state = 0;
         while state < STATES {
             out[row * 16 + state] = rows[row][state];
@@ -134,7 +152,7 @@ const fn padded(rows: [[u8; STATES]; 12]) -> [u8; 256] {
         }
         row += 1;
     }
-    let _ = (NO, SA);
+    let _ = NO;
     out
 }
 
@@ -150,7 +168,7 @@ mod tests {
         let walk = |steps: &[(Direction, u8)]| {
             steps
                 .iter()
-                .fold(NONE, |state, &(dir, flags)| next(dir, flags, state))
+                .fold(NONE, |state, &(dir, flags)| next(dir, flags, state, false))
         };
         let dr = [
             (RequestOnly, SYN),
@@ -171,7 +189,7 @@ mod tests {
         assert_eq!(walk(&client_first), TIME_WAIT);
         let refused = [(Request, SYN), (Reply, RST | ACK)];
         assert_eq!(walk(&refused), CLOSE);
-        assert_eq!(next(RequestOnly, 0, ESTABLISHED), CLOSE);
-        assert_eq!(next(RequestOnly, RST, SYN_RECV), SYN_RECV);
+        assert_eq!(next(RequestOnly, 0, ESTABLISHED, false), CLOSE);
+        assert_eq!(next(RequestOnly, RST, SYN_RECV, false), SYN_RECV);
     }
 }

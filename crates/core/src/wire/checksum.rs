@@ -4,8 +4,11 @@
 //! RFC 1071 §2(B) allows; only the folded result touches the packet.
 
 /// A difference between old and new contents, to be applied to a checksum.
+///
+/// Kept wide and folded late: carries that are folded one by one would be branches, which a verifier
+/// follows both ways each time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Diff(u32);
+pub struct Diff(u64);
 
 impl Diff {
     /// No change.
@@ -14,31 +17,32 @@ impl Diff {
     /// `old` became `new`: RFC 1624 eqn 3 without the outer terms (`~m + m'`).
     #[inline(always)]
     pub fn of32(old: u32, new: u32) -> Self {
-        Self(add(!old, new))
+        Self(u64::from(!old) + u64::from(new))
     }
 
     /// A 16-bit field changed.
     #[inline(always)]
     pub fn of16(old: u16, new: u16) -> Self {
-        Self(add(!u32::from(old) & 0xffff, u32::from(new)))
+        Self((u64::from(!old)) + u64::from(new))
     }
 
     /// Both changes.
     #[inline(always)]
     pub fn and(self, other: Self) -> Self {
-        Self(add(self.0, other.0))
+        Self(self.0.wrapping_add(other.0))
     }
 
-    /// The accumulator, for helpers that take one.
+    /// The accumulator, for helpers that take one of 32 bits.
     #[inline(always)]
     pub fn raw(self) -> u32 {
-        self.0
+        let sum = (self.0 >> 32) + (self.0 & 0xffff_ffff);
+        ((sum >> 32) + sum) as u32
     }
 
     /// The checksum field after the change (RFC 1624 eqn 3: `HC' = ~(~HC + ~m + m')`).
     #[inline(always)]
     pub fn apply(self, checksum: u16) -> u16 {
-        !fold(add(u32::from(!checksum), self.0))
+        !fold(Self(self.0 + u64::from(!checksum)).raw())
     }
 }
 

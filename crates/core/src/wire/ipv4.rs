@@ -24,6 +24,8 @@ pub const DESTINATION: usize = 16;
 
 /// Flag: don't fragment.
 pub const DF: u16 = 0x4000;
+/// Fragment offset, in units of eight bytes.
+pub const OFFSET: u16 = 0x1fff;
 /// More-fragments flag and fragment offset: non-zero in every fragment.
 pub const FRAGMENT: u16 = 0x3fff;
 
@@ -35,6 +37,12 @@ pub const IPIP: u8 = 4;
 pub const TCP: u8 = 6;
 /// Protocol number of UDP.
 pub const UDP: u8 = 17;
+/// Protocol number of SCTP.
+pub const SCTP: u8 = 132;
+/// Protocol number of ESP.
+pub const ESP: u8 = 50;
+/// Protocol number of AH.
+pub const AH: u8 = 51;
 
 /// The fixed part of a header.
 #[repr(C)]

@@ -5,6 +5,9 @@
 pub mod checksum;
 pub mod ethernet;
 pub mod icmp4;
+pub mod icmp6;
 pub mod ipv4;
+pub mod ipv6;
+pub mod sctp;
 pub mod tcp;
 pub mod udp;

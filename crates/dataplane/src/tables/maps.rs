@@ -1,9 +1,11 @@
 //! The shared tables as user space sees them, and user space as a host of the core.
 
+use std::cell::RefCell;
 use std::collections::HashMap;
 
 use pointsman_core::conn::{Hints, Set};
 use pointsman_core::drop::Drop;
+use pointsman_core::fragment::FragmentId;
 use pointsman_core::host;
 use pointsman_core::layout::{
     Control, DROP_SLOTS, EVICTIONS, Egress, MAX_EGRESS, MAX_SCHEDULE_WORDS, MAX_SERVERS,
@@ -84,6 +86,8 @@ pub struct Maps {
     pub service_ids: Box<dyn Ids<ServiceId>>,
     /// Interface index to egress entry.
     pub egress_ids: Box<dyn Ids<u32>>,
+    /// What user space as a host remembers of fragments; programs have a map of their own.
+    pub fragments: RefCell<HashMap<FragmentId, u64>>,
     /// Jiffies of now.
     pub clock: Box<dyn Fn() -> u32 + Send>,
 }
@@ -93,10 +97,10 @@ impl Maps {
     pub fn in_memory(sets: u32, clock: Box<dyn Fn() -> u32 + Send>) -> Self {
         let maps = Self {
             runtime: Mapped::in_memory(1),
-            connections: Mapped::in_memory(sets.next_power_of_two()),
+            connections: Mapped::in_memory(sets.next_power_of_two() + 1),
             hints: Mapped::in_memory(sets.next_power_of_two()),
-            wide: Mapped::in_memory(sets.next_power_of_two() * WAYS),
-            controls: Mapped::in_memory(sets.next_power_of_two() * WAYS),
+            wide: Mapped::in_memory((sets.next_power_of_two() + 1) * WAYS),
+            controls: Mapped::in_memory((sets.next_power_of_two() + 1) * WAYS),
             wanted: Mapped::in_memory(1),
             services: Mapped::in_memory(MAX_SERVICES),
             servers: Mapped::in_memory(MAX_SERVERS),
@@ -107,6 +111,7 @@ impl Maps {
             ledger: Mapped::in_memory(LEDGER_LEN),
             service_ids: Box::new(HashMap::new()),
             egress_ids: Box::new(HashMap::new()),
+            fragments: RefCell::default(),
             clock,
         };
         maps.runtime.write(0, super::fresh_runtime(1, 250, [1, 2]));
@@ -134,7 +139,7 @@ impl host::Tables for Maps {
         (self.clock)()
     }
     fn set_mask(&self) -> u32 {
-        self.connections.len() - 1
+        self.hints.len() - 1
     }
     fn set(&self, index: u32) -> Option<*mut Set> {
         self.connections.at(index)
@@ -170,6 +175,15 @@ impl host::Tables for Maps {
         self.egress
             .at(u32::from(index))
             .map(<*mut Egress>::cast_const)
+    }
+    fn cpu(&self) -> u32 {
+        0
+    }
+    fn fragment(&self, id: &FragmentId) -> Option<u64> {
+        self.fragments.borrow().get(id).copied()
+    }
+    fn set_fragment(&self, id: &FragmentId, value: u64) {
+        self.fragments.borrow_mut().insert(*id, value);
     }
     fn count_drop(&self, reason: Drop) {
         self.count(reason as u32);

@@ -118,7 +118,7 @@ impl Tables {
 
     /// Slots of the connection table.
     pub fn connection_slots(&self) -> u32 {
-        self.maps.connections.len() * WAYS
+        self.maps.hints.len() * WAYS
     }
 
     /// Present timeouts.

@@ -83,7 +83,7 @@ pub(crate) fn list(maps: &Maps, hz: u32) -> Vec<ConnectionView> {
 }
 
 fn each(maps: &Maps, mut visit: impl FnMut(u32, u64, Slot)) {
-    for set in 0..maps.connections.len() {
+    for set in 0..maps.hints.len() {
         let Some(slots) = maps.connections.at(set) else {
             return;
         };

@@ -1,16 +1,19 @@
 //! User space as the third host of the core: plain tables, plain bytes, routes from a list.
 
 use std::mem;
-use std::ptr;
 
-use pointsman_core::addr::Be32;
+use pointsman_core::addr::{Address, Be32};
 use pointsman_core::conn::{Hints, Set};
-use pointsman_core::director::{self, Opened, Verdict};
+use pointsman_core::director::{self, Narrow, OneNarrow, OneWide, Verdict, Wide, call};
 use pointsman_core::drop::Drop;
-use pointsman_core::host::{self, Packet, Route};
+use pointsman_core::fragment::FragmentId;
+use pointsman_core::host::{self, Packet, Route, Tables as _};
 use pointsman_core::layout::{
-    Control, Egress, NextHop, Runtime, ServerRecord, ServiceId, ServiceRecord, Stats, Wanted, Wide,
+    self,     Control, Egress, NextHop, Runtime, ServerRecord, ServiceId, ServiceRecord, Stats, Wanted,
 };
+use pointsman_core::open::{self, Opened};
+use pointsman_core::proto;
+use pointsman_core::rare::{self, RareNarrow, RareWide};
 use pointsman_core::wire::ethernet;
 use pointsman_dataplane::Tables;
 use pointsman_dataplane::tables::maps::Maps;
@@ -41,6 +44,7 @@ pub enum To {
 pub struct UserSpace {
     pub tables: Tables,
     pub routes: Vec<([u8; 4], To)>,
+    pub wide_routes: Vec<([u8; 16], To)>,
 }
 
 impl UserSpace {
@@ -50,6 +54,7 @@ impl UserSpace {
         Self {
             tables: Tables::new(maps),
             routes: Vec::new(),
+            wide_routes: Vec::new(),
         }
     }
 
@@ -67,9 +72,42 @@ impl UserSpace {
             frame: frame.to_vec(),
             refuses_tags: !HANDS_UP,
         };
+        let mut program = call::DIRECTOR;
         // As often as programs may call each other.
         for _ in 0..16 {
-            let class = match director::ingress(&host, &mut bytes) {
+            let verdict = match program {
+                call::DIRECTOR => director::ingress::<_, _, Narrow>(&host, &mut bytes),
+                call::WIDE => director::ingress::<_, _, Wide>(&host, &mut bytes),
+                call::RARE => rare::ingress::<_, _, RareNarrow>(&host, &mut bytes),
+                call::RARE_WIDE => rare::ingress::<_, _, RareWide>(&host, &mut bytes),
+                call::RARE_FLOW => rare::flow::<_, _, RareNarrow>(&host, &mut bytes),
+                call::RARE_FLOW_WIDE => rare::flow::<_, _, RareWide>(&host, &mut bytes),
+                call::ONE_PACKET => director::one_packet::<_, _, OneNarrow>(&host, &mut bytes),
+                call::ONE_PACKET_WIDE => director::one_packet::<_, _, OneWide>(&host, &mut bytes),
+                call::UNREACHABLE if director::unreachable(&host, &mut bytes) => Verdict::Answer,
+                call::UNREACHABLE => return (Class::Drop, bytes.frame),
+                call::OPEN => match open::open(&host, &bytes) {
+                    // SAFETY: one record of one CPU.
+                    Opened::Connected => unsafe {
+                        Verdict::Call((*host.maps().wanted().unwrap()).origin)
+                    },
+                    Opened::OnePacket => {
+                        // SAFETY: as above.
+                        let class =
+                            unsafe { (*host.maps().wanted().unwrap()).flow.key.proto };
+                        Verdict::Call(if class & proto::WIDE == 0 {
+                            call::ONE_PACKET
+                        } else {
+                            call::ONE_PACKET_WIDE
+                        })
+                    }
+                    Opened::Pass => Verdict::Pass,
+                    Opened::Drop(reason) => Verdict::Drop(reason),
+                    Opened::NoDestination => Verdict::Call(call::UNREACHABLE),
+                },
+                other => panic!("there is no program {other}"),
+            };
+            let class = match verdict {
                 Verdict::Pass | Verdict::Stack | Verdict::HandUp => Class::Pass,
                 Verdict::Drop(_) => Class::Drop,
                 Verdict::Send(egress) => {
@@ -79,18 +117,15 @@ impl UserSpace {
                     }
                     Class::Sent
                 }
-                Verdict::Resolve(..) | Verdict::Answer => Class::Sent,
+                Verdict::Resolve(..) | Verdict::ResolveWide(_) | Verdict::Answer => Class::Sent,
                 Verdict::Loopback => {
                     bytes.frame[..12].fill(0);
                     Class::Sent
                 }
-                Verdict::Open => match director::open(&host, &bytes) {
-                    Opened::Connected => continue,
-                    Opened::Pass => Class::Pass,
-                    Opened::Drop(_) => Class::Drop,
-                    Opened::NoDestination if director::unreachable(&mut bytes) => Class::Sent,
-                    Opened::NoDestination => Class::Drop,
-                },
+                Verdict::Call(next) => {
+                    program = next;
+                    continue;
+                }
             };
             return (class, bytes.frame);
         }
@@ -103,7 +138,12 @@ impl UserSpace {
             frame: frame.to_vec(),
             refuses_tags: true,
         };
-        let class = match director::egress(self.tables.maps(), &mut bytes) {
+        let maps = self.tables.maps();
+        let verdict = match director::egress::<_, _, Narrow>(maps, &mut bytes) {
+            Verdict::Call(_) => director::egress::<_, _, Wide>(maps, &mut bytes),
+            verdict => verdict,
+        };
+        let class = match verdict {
             Verdict::Drop(_) => Class::Drop,
             _ => Class::Pass,
         };
@@ -157,7 +197,7 @@ impl<const HANDS_UP: bool> host::Tables for User<'_, HANDS_UP> {
     fn hints(&self, set: u32) -> Option<*mut Hints> {
         self.maps().hints(set)
     }
-    fn wide(&self, slot: u32) -> Option<*mut Wide> {
+    fn wide(&self, slot: u32) -> Option<*mut layout::Wide> {
         self.maps().wide(slot)
     }
     fn control(&self, slot: u32) -> Option<*mut Control> {
@@ -184,6 +224,15 @@ impl<const HANDS_UP: bool> host::Tables for User<'_, HANDS_UP> {
     fn egress(&self, index: u16) -> Option<*const Egress> {
         self.maps().egress(index)
     }
+    fn cpu(&self) -> u32 {
+        0
+    }
+    fn fragment(&self, id: &FragmentId) -> Option<u64> {
+        self.maps().fragment(id)
+    }
+    fn set_fragment(&self, id: &FragmentId, value: u64) {
+        self.maps().set_fragment(id, value);
+    }
     fn count_drop(&self, reason: Drop) {
         self.maps().count_drop(reason);
     }
@@ -204,16 +253,44 @@ impl<const HANDS_UP: bool> host::Host for User<'_, HANDS_UP> {
         own.is_none_or(|own| own == words(self.to))
     }
 
+    fn mark(&self) -> u32 {
+        0
+    }
+
+    fn route_wide(&self, destination: *const Address) -> Route {
+        // SAFETY: the address lies in the tables.
+        let destination = unsafe { *destination };
+        let to = self
+            .world
+            .wide_routes
+            .iter()
+            .find(|(address, _)| *address == destination.octets());
+        match to {
+            Some((_, To::Unknown(ifindex))) => {
+                // SAFETY: one record of one CPU.
+                unsafe { (*self.maps().wanted().unwrap()).next = destination };
+                Route::UnresolvedWide(*ifindex)
+            }
+            to => self.route_to(to.map(|(_, to)| to), Be32::default()),
+        }
+    }
+
     fn route(&self, destination: Be32) -> Route {
         let to = self
             .world
             .routes
             .iter()
             .find(|(address, _)| *address == destination.octets());
+        self.route_to(to.map(|(_, to)| to), destination)
+    }
+}
+
+impl<const HANDS_UP: bool> User<'_, HANDS_UP> {
+    fn route_to(&self, to: Option<&To>, destination: Be32) -> Route {
         match to {
-            Some((_, To::Local)) => Route::Resolved(NextHop::LOCAL),
-            Some((_, To::Unknown(ifindex))) => Route::Unresolved(*ifindex, destination),
-            Some((_, To::Neighbour(ifindex, mac, mtu))) => match self.egress_of(*ifindex) {
+            Some(To::Local) => Route::Resolved(NextHop::LOCAL),
+            Some(To::Unknown(ifindex)) => Route::Unresolved(*ifindex, destination),
+            Some(To::Neighbour(ifindex, mac, mtu)) => match self.egress_of(*ifindex) {
                 Some((at, _)) => Route::Resolved(NextHop::remote(at as u16, words(*mac), *mtu)),
                 None => Route::Unresolved(*ifindex, destination),
             },
@@ -249,19 +326,9 @@ impl Packet for Bytes {
         self.frame.len() as u32
     }
 
-    fn read<T: Copy>(&self, at: usize) -> Option<T> {
+    fn pointer<T>(&self, at: usize) -> Option<*mut T> {
         let bytes = self.frame.get(at..at.checked_add(mem::size_of::<T>())?)?;
-        // SAFETY: the bytes are there, and any bits are a valid `T`.
-        Some(unsafe { bytes.as_ptr().cast::<T>().read_unaligned() })
-    }
-
-    fn write<T: Copy>(&mut self, at: usize, value: T) -> Option<()> {
-        let bytes = self
-            .frame
-            .get_mut(at..at.checked_add(mem::size_of::<T>())?)?;
-        // SAFETY: the bytes are there.
-        unsafe { ptr::write_unaligned(bytes.as_mut_ptr().cast::<T>(), value) };
-        Some(())
+        Some(bytes.as_ptr().cast::<T>().cast_mut())
     }
 
     fn push_ipv4(&mut self, l3: usize, header: [u32; 5]) -> Option<()> {

@@ -1,0 +1,110 @@
+//! ICMP errors about a connection's packets: the receiver must find in them the packet it sent.
+
+use crate::addr::Address;
+use crate::director::Mode;
+use crate::forward::decrement_ttl;
+use crate::forward::nat::{Rewrite, replace_address};
+use crate::host::{Packet, Tables};
+use crate::mask::masked;
+use crate::parse::Flow;
+use crate::wire::checksum::Diff;
+use crate::wire::{icmp6, ipv4, ipv6};
+
+/// Offset of the checksum in an ICMP header of either version.
+const CHECKSUM: usize = 2;
+
+/// Translates an error that goes the way of a slot: the outer destination (source, for a reply) and
+/// the quoted packet, which went the other way.
+#[inline(always)]
+pub fn translate<P: Packet>(
+    packet: &mut P,
+    flow: &Flow,
+    to: &Rewrite,
+    reply: bool,
+    delivered: bool,
+) -> Option<()> {
+    if !delivered {
+        decrement_ttl(packet, flow)?;
+    }
+    // The outer header.
+    let (at, new) = if reply {
+        (flow.l3 + ipv4::SOURCE, to.addresses as u32)
+    } else {
+        (flow.l3 + ipv4::DESTINATION, (to.addresses >> 32) as u32)
+    };
+    let old = packet.read::<u32>(at)?;
+    let checksum = packet.read::<u16>(flow.l3 + ipv4::CHECKSUM)?;
+    packet.write(at, new)?;
+    packet.write(
+        flow.l3 + ipv4::CHECKSUM,
+        Diff::of32(old, new).apply(checksum),
+    )?;
+    // The quoted header: its own checksum keeps its sum, and so the message's, what it was.
+    let inner = flow.inner;
+    let (source, destination) = ((to.addresses >> 32) as u32, to.addresses as u32);
+    let old_source = packet.read::<u32>(inner + ipv4::SOURCE)?;
+    let old_destination = packet.read::<u32>(inner + ipv4::DESTINATION)?;
+    let addresses = Diff::of32(old_source, source).and(Diff::of32(old_destination, destination));
+    let checksum = packet.read::<u16>(inner + ipv4::CHECKSUM)?;
+    packet.write(inner + ipv4::SOURCE, source)?;
+    packet.write(inner + ipv4::DESTINATION, destination)?;
+    packet.write(inner + ipv4::CHECKSUM, addresses.apply(checksum))?;
+    ports(packet, flow, to.ports, Diff::NONE, Diff::NONE)
+}
+
+/// The quoted ports, and the message's checksum.
+#[inline(always)]
+fn ports<P: Packet>(
+    packet: &mut P,
+    flow: &Flow,
+    new_ports: u32,
+    inside: Diff,
+    pseudo: Diff,
+) -> Option<()> {
+    let old = packet.read::<u32>(flow.l4)?;
+    let new = new_ports.rotate_left(16);
+    packet.write(flow.l4, new)?;
+    let changed = inside.and(Diff::of32(old, new));
+    // The ICMP header lies before what it quotes.
+    let checksum = masked::<0x1ff>(flow.inner.wrapping_sub(icmp6::LEN - CHECKSUM));
+    packet.update_checksum(checksum, pseudo, changed, false)
+}
+
+/// As [`translate`], for ICMPv6.
+#[inline(always)]
+pub fn translate_wide<T: Tables, P: Packet>(
+    tables: &T,
+    packet: &mut P,
+    flow: &Flow,
+    slot: u32,
+    new_ports: u32,
+    reply: bool,
+    delivered: bool,
+) -> Option<()> {
+    let wide = tables.wide(slot)?;
+    // SAFETY: the record lies in the map.
+    let (new_source, new_destination): (*const Address, *const Address) =
+        unsafe { (&raw const (*wide).new_source, &raw const (*wide).new_destination) };
+    let (outer_at, outer_new) = if reply {
+        (flow.l3 + ipv6::SOURCE, new_source)
+    } else {
+        (flow.l3 + ipv6::DESTINATION, new_destination)
+    };
+    let pseudo = replace_address(packet, outer_at, outer_new)?;
+    let inside = replace_address(packet, flow.inner + ipv6::SOURCE, new_destination)?.and(
+        replace_address(packet, flow.inner + ipv6::DESTINATION, new_source)?,
+    );
+    let step = u8::from(!delivered);
+    packet.write(flow.l3 + ipv6::HOP_LIMIT, flow.ttl.wrapping_sub(step))?;
+    ports(packet, flow, new_ports, inside, pseudo)
+}
+
+/// The way an error goes that only has to reach the real server as it is.
+#[inline(always)]
+pub fn pass_on<P: Packet, M: Mode>(packet: &mut P, flow: &Flow) -> Option<()> {
+    if M::WIDE {
+        packet.write(flow.l3 + ipv6::HOP_LIMIT, flow.ttl.wrapping_sub(1))
+    } else {
+        decrement_ttl(packet, flow)
+    }
+}

@@ -1,0 +1,80 @@
+//! IPv6: what the pipeline does differently, because its addresses lie beside the slot.
+
+use crate::addr::Address;
+use crate::atomic;
+use crate::conn::{KIND_METHOD, KIND_REWRITE, KIND_TO_LOOPBACK, Word};
+use crate::director::Mode;
+use crate::drop::Drop;
+use crate::forward::{self, nat, related};
+use crate::host::{Host, Packet, Tables, get};
+use crate::parse::Flow;
+use crate::wire::ipv6;
+
+/// Whether a packet is of the connection whose slot its key found: the key holds a hash of the addresses
+/// only.
+#[inline(always)]
+pub fn is_of<T: Tables, P: Packet>(tables: &T, packet: &P, flow: &Flow, slot: u32) -> bool {
+    // What an ICMP error quotes went the other way.
+    let (source, destination) = if flow.inner != 0 {
+        (flow.inner + ipv6::DESTINATION, flow.inner + ipv6::SOURCE)
+    } else {
+        (flow.l3 + ipv6::SOURCE, flow.l3 + ipv6::DESTINATION)
+    };
+    differs(tables, packet, source, destination, slot) == Some(0)
+}
+
+#[inline(always)]
+fn differs<T: Tables, P: Packet>(
+    tables: &T,
+    packet: &P,
+    source_at: usize,
+    destination_at: usize,
+    slot: u32,
+) -> Option<u32> {
+    let wide = tables.wide(slot)?;
+    let source = packet.pointer::<Address>(source_at)?.cast::<u32>();
+    let destination = packet.pointer::<Address>(destination_at)?.cast::<u32>();
+    let mut differ = 0;
+    for i in 0..4 {
+        // SAFETY: the record lies in the map, pointer() checked the bounds.
+        unsafe {
+            differ |= get(source.add(i)) ^ atomic::load(&raw const (*wide).source.0[i]);
+            differ |= get(destination.add(i)) ^ atomic::load(&raw const (*wide).destination.0[i]);
+        }
+    }
+    Some(differ)
+}
+
+/// The forwarding method's own work. `delivered` packets stay on the director.
+#[inline(always)]
+pub(crate) fn rewrite<H: Host, P: Packet, M: Mode>(
+    host: &H,
+    packet: &mut P,
+    flow: &Flow,
+    slot: u32,
+    word: Word,
+    ports: u32,
+    delivered: bool,
+) -> Result<(), Drop> {
+    let (kind, reply) = (word.kind(), word.is_reply());
+    let method = (kind & KIND_METHOD) as u8;
+    let tunnelled = method == forward::TUNNEL && !delivered;
+    let step = u8::from(!delivered);
+    let done = if M::RARE && flow.inner != 0 {
+        if method == forward::NAT {
+            related::translate_wide(host, packet, flow, slot, ports, reply, delivered)
+        } else if delivered {
+            Some(())
+        } else {
+            related::pass_on::<P, M>(packet, flow)
+        }
+    } else if method == forward::NAT || kind & (KIND_REWRITE | KIND_TO_LOOPBACK) != 0 {
+        nat::rewrite_wide::<H, P, M>(host, packet, flow, slot, ports, step)
+    } else {
+        packet.write(flow.l3 + ipv6::HOP_LIMIT, flow.ttl.wrapping_sub(step))
+    };
+    if tunnelled {
+        return Err(Drop::Headroom);
+    }
+    done.ok_or(Drop::Headroom)
+}
