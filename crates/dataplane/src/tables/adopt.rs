@@ -1,19 +1,20 @@
 //! Reading services and servers back from tables that an earlier daemon left.
 
 use std::net::{IpAddr, Ipv4Addr};
-use std::num::NonZeroU32;
+use std::num::{NonZeroU16, NonZeroU32};
 
 use pointsman_core::forward;
 use pointsman_core::layout::{
-    MAX_SERVERS, MAX_SERVICES, SERVER_AVAILABLE, ServerRecord, ServiceRecord,
+    MAX_SERVERS, MAX_SERVICES, SERVER_AVAILABLE, SERVER_IPV6, ServerRecord, ServiceRecord,
+    TUNNEL_CSUM, TUNNEL_GRE, TUNNEL_GUE, TUNNEL_REMCSUM,
 };
 use pointsman_model::{
     Encapsulation, Forwarding, Persistence, Protocol, RateEstimator, SchedFlags, Scheduler,
-    ServerKey, ServerSpec, ServiceKey, ServiceSpec, Weight,
+    ServerKey, ServerSpec, ServiceKey, ServiceSpec, TunnelChecksum, Weight,
 };
 
 use super::schedule::{self, Block, Place};
-use super::{Server, Service, Tables, counters};
+use super::{Server, Service, Tables, address, counters};
 
 impl Tables {
     /// Rebuilds the index from the tables. Counters go on, rates start from zero.
@@ -88,9 +89,10 @@ impl Tables {
                             rates,
                         },
                     );
-                    if let IpAddr::V4(rip) = spec.key.addr {
-                        self.by_address.entry(rip).or_default().push(index);
-                    }
+                    self.by_address
+                        .entry(spec.key.addr)
+                        .or_default()
+                        .push(index);
                     listed.push((record.order, record.service, index));
                 }
                 Some(service) => {
@@ -156,17 +158,33 @@ fn service_spec(record: &ServiceRecord) -> Option<ServiceSpec> {
 fn server_spec(record: &ServerRecord) -> ServerSpec {
     ServerSpec {
         key: ServerKey {
-            addr: IpAddr::V4(Ipv4Addr::from(record.rip.as_v4().octets())),
+            addr: address::ip(record.rip, record.flags & SERVER_IPV6 != 0),
             port: record.rport.get(),
         },
         forwarding: match record.method {
             forward::NAT => Forwarding::Masquerade,
-            forward::TUNNEL => Forwarding::Tunnel(Encapsulation::Ipip),
+            forward::TUNNEL => Forwarding::Tunnel(encapsulation(record)),
             forward::LOCAL => Forwarding::Local,
             _ => Forwarding::Route,
         },
         weight: Weight::new(record.weight).unwrap_or(Weight::QUIESCED),
         upper_threshold: record.upper_threshold,
         lower_threshold: record.lower_threshold,
+    }
+}
+
+fn encapsulation(record: &ServerRecord) -> Encapsulation {
+    let checksum = match record.tunnel_flags {
+        TUNNEL_CSUM => TunnelChecksum::Full,
+        TUNNEL_REMCSUM => TunnelChecksum::Remote,
+        _ => TunnelChecksum::None,
+    };
+    match (
+        record.tunnel_type,
+        NonZeroU16::new(record.tunnel_port.get()),
+    ) {
+        (TUNNEL_GUE, Some(port)) => Encapsulation::Gue { port, checksum },
+        (TUNNEL_GRE, _) => Encapsulation::Gre { checksum },
+        _ => Encapsulation::Ipip,
     }
 }

@@ -3,6 +3,7 @@
 //! The tables are the truth: everything a restarted daemon has to know can be read back from them.
 //! What this module keeps besides is an index of it, and the rate estimators.
 
+mod address;
 mod adopt;
 mod counters;
 mod egress;
@@ -15,7 +16,7 @@ mod sweep;
 mod views;
 
 use std::collections::{HashMap, HashSet};
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use pointsman_core::layout::{Runtime, Settings, VERSION, WAYS};
 use pointsman_core::proto::{UDP_DEFAULT_SECS, UDP_TIMEOUT, tcp};
@@ -35,7 +36,7 @@ pub struct Tables {
     services: Vec<Option<Service>>,
     by_key: HashMap<ServiceKey, u32>,
     servers: HashMap<u32, Server>,
-    by_address: HashMap<Ipv4Addr, Vec<u32>>,
+    by_address: HashMap<IpAddr, Vec<u32>>,
     /// Removed servers that connections may still refer to, by service and server.
     trash: HashMap<(ServiceKey, ServerKey), u32>,
     free_servers: Vec<u32>,

@@ -125,7 +125,7 @@ impl Tables {
             spec: server.spec,
             active: count(record.active),
             inactive: count(record.inactive),
-            persistent: 0,
+            persistent: count(record.persistent),
             counters: counters::of_server(&self.maps, index),
             rates: server.rates.rates(),
         }

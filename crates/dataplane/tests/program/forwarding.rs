@@ -110,7 +110,7 @@ fn packets_are_forwarded_as_their_method_says() {
         world.play("a tunnel without a source address yet", Hooks::Agree, |s| {
             s.tcp_service(Scheduler::Rr, &[tunnel(RS3)]);
             s.tables()
-                .set_tunnel_source(RS3, "0.0.0.0".parse().unwrap());
+                .set_tunnel_source(RS3.into(), "0.0.0.0".parse().unwrap());
             s.client_sends(client_tcp(40000, SYN))
                 .dropped("no-tunnel-source");
             assert_eq!(s.counts(), (0, 0));
