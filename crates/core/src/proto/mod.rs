@@ -4,11 +4,33 @@ pub mod tcp;
 
 use crate::wire::ipv4;
 
+/// TCP in a class byte.
+pub const TCP: u8 = 6;
+/// UDP in a class byte.
+pub const UDP: u8 = 17;
+/// SCTP in a class byte: the low bits of 132.
+pub const SCTP: u8 = 4;
+/// Any protocol in a class byte: persistence templates of firewall marks.
+pub const ANY: u8 = 0;
+/// Bit of a class byte: IPv6, the addresses lie in the wide table.
+pub const WIDE: u8 = 64;
+/// Bit of a class byte: a persistence template.
+pub const TEMPLATE: u8 = 128;
+/// The part of a class byte that says the transport protocol.
+pub const BASE: u8 = 63;
+
 /// Index of UDP's only state in [`crate::layout::Runtime::timeouts`].
 pub const UDP_TIMEOUT: usize = 16;
 
 /// Default UDP timeout in seconds (`spec`: ip_vs_proto_udp.c).
 pub const UDP_DEFAULT_SECS: u32 = 300;
+
+/// Index of SCTP's first state in [`crate::layout::Runtime::timeouts`].
+pub const SCTP_TIMEOUTS: usize = 17;
+
+/// Default timeout of each SCTP state in seconds, in the kernel's order of states
+/// (`Linux net/netfilter/ipvs/ip_vs_proto_sctp.c`).
+pub const SCTP_DEFAULT_SECS: [u32; 14] = [2, 4, 61, 61, 61, 61, 61, 61, 900, 61, 61, 61, 4, 61];
 
 /// Where a state's timeout lies in [`crate::layout::Runtime::timeouts`]. Always below 32.
 #[inline(always)]

@@ -18,8 +18,8 @@ mod views;
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 
-use pointsman_core::layout::{Runtime, Settings, VERSION, WAYS};
-use pointsman_core::proto::{UDP_DEFAULT_SECS, UDP_TIMEOUT, tcp};
+use pointsman_core::layout::{Runtime, ServiceId, Settings, VERSION, WAYS};
+use pointsman_core::proto::{SCTP_DEFAULT_SECS, SCTP_TIMEOUTS, UDP_DEFAULT_SECS, UDP_TIMEOUT, tcp};
 use pointsman_model::{
     ConnectionView, RateEstimator, ServerKey, ServerSpec, ServiceKey, ServiceSpec, Timeouts,
 };
@@ -35,6 +35,9 @@ pub struct Tables {
     hz: u32,
     services: Vec<Option<Service>>,
     by_key: HashMap<ServiceKey, u32>,
+    /// Services on each VIP, by the id that stands for "some service uses it".
+    vips: HashMap<ServiceId, u32>,
+    kinds: Kinds,
     servers: HashMap<u32, Server>,
     by_address: HashMap<IpAddr, Vec<u32>>,
     /// Removed servers that connections may still refer to, by service and server.
@@ -48,6 +51,14 @@ pub struct Tables {
     /// Interfaces XDP may send out of.
     xdp: HashSet<u32>,
     totals: RateEstimator,
+}
+
+/// Services of the kinds that packets look for only where there are any.
+#[derive(Default)]
+struct Kinds {
+    marks: u32,
+    any_port: u32,
+    ftp: u32,
 }
 
 struct Service {
@@ -78,6 +89,9 @@ pub(crate) fn fresh_runtime(cpus: u32, hz: u32, seed: [u64; 2]) -> Runtime {
         runtime.timeouts[state] = secs * hz;
     }
     runtime.timeouts[UDP_TIMEOUT] = UDP_DEFAULT_SECS * hz;
+    for (state, secs) in SCTP_DEFAULT_SECS.into_iter().enumerate() {
+        runtime.timeouts[SCTP_TIMEOUTS + state] = secs * hz;
+    }
     runtime.settings = Settings {
         conn_reuse_mode: 1,
         pmtu_disc: 1,
@@ -98,6 +112,8 @@ impl Tables {
             maps,
             services: Vec::new(),
             by_key: HashMap::new(),
+            vips: HashMap::new(),
+            kinds: Kinds::default(),
             servers: HashMap::new(),
             by_address: HashMap::new(),
             trash: HashMap::new(),
