@@ -7,13 +7,14 @@ use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use pointsman_model::{
     ConnectionView, ServerKey, ServerSpec, ServiceKey, ServiceSpec, ServiceView, Timeouts,
+    Variable, VariableView,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 use tokio::runtime::Runtime;
 
-use crate::server::{StopRequest, TableAnswer, ZeroRequest};
+use crate::server::{StopRequest, TableAnswer, VariableRequest, ZeroRequest};
 use crate::{Change, DropCount, Location, LocationError, Status, StopReport, Totals, text};
 
 /// Changes per call of a batch: large enough that the call costs nothing, small enough that the
@@ -258,6 +259,27 @@ impl Client {
     /// As [`Client::add_service`].
     pub fn set_timeouts(&self, change: Timeouts) -> Result<(), Error> {
         self.call(Method::PATCH, "/v1/timeouts", Some(&change))
+    }
+
+    /// Every `net.ipv4.vs.*`, by name.
+    ///
+    /// # Errors
+    /// As [`Client::add_service`].
+    pub fn variables(&self) -> Result<Vec<VariableView>, Error> {
+        self.call(Method::GET, "/v1/sysctl", NOTHING)
+    }
+
+    /// Sets one of `net.ipv4.vs.*`.
+    ///
+    /// # Errors
+    /// As [`Client::add_service`].
+    pub fn set_variable(&self, name: Variable, value: &str) -> Result<(), Error> {
+        let value = value.to_owned();
+        self.call(
+            Method::PUT,
+            &format!("/v1/sysctl/{}", name.name()),
+            Some(&VariableRequest { value }),
+        )
     }
 
     /// Zeroes the counters of one service and its servers, or of everything.

@@ -7,7 +7,8 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post, put};
 use pointsman_model::{
-    ConnectionView, Error, ServerSpec, ServiceKey, ServiceSpec, ServiceView, Timeouts,
+    ConnectionView, Error, ServerSpec, ServiceKey, ServiceSpec, ServiceView, Timeouts, Variable,
+    VariableView,
 };
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -38,6 +39,8 @@ pub enum Command {
     ConnectionSlots(Reply<u32>),
     /// Protocol timeouts.
     Timeouts(Reply<Timeouts>),
+    /// `net.ipv4.vs.*`.
+    Variables(Reply<Vec<VariableView>>),
     /// Namespace totals.
     Totals(Reply<Totals>),
     /// Lost packets.
@@ -63,6 +66,12 @@ pub enum Command {
 pub(crate) struct ZeroRequest {
     #[serde(default)]
     pub service: Option<ServiceKey>,
+}
+
+/// Body of `PUT /v1/sysctl/{variable}`.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct VariableRequest {
+    pub value: String,
 }
 
 /// Body of `POST /v1/stop`.
@@ -110,6 +119,8 @@ fn router(commands: mpsc::Sender<Command>) -> Router {
         .route("/v1/batch", post(batch))
         .route("/v1/zero", post(zero))
         .route("/v1/timeouts", get(timeouts).patch(set_timeouts))
+        .route("/v1/sysctl", get(variables))
+        .route("/v1/sysctl/{variable}", put(set_variable))
         .route("/v1/connections", get(connections))
         .route("/v1/table", get(table))
         .route("/v1/totals", get(totals))
@@ -321,6 +332,22 @@ async fn timeouts(State(owner): State<Owner>) -> Answer {
 async fn set_timeouts(State(owner): State<Owner>, bytes: Bytes) -> Answer {
     owner
         .change(Change::SetTimeouts(body(&bytes)?), StatusCode::OK)
+        .await
+}
+
+async fn variables(State(owner): State<Owner>) -> Answer {
+    owner.answer(Command::Variables).await
+}
+
+async fn set_variable(
+    State(owner): State<Owner>,
+    Path(name): Path<String>,
+    bytes: Bytes,
+) -> Answer {
+    let name: Variable = name.parse()?;
+    let VariableRequest { value } = body(&bytes)?;
+    owner
+        .change(Change::SetVariable { name, value }, StatusCode::OK)
         .await
 }
 

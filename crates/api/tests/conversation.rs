@@ -7,7 +7,7 @@ use std::thread::JoinHandle;
 use pointsman_api::{Change, Client, Command, Error, Status, StopReport};
 use pointsman_model::{
     Counters, Error as Refusal, Forwarding, Protocol, Rates, Scheduler, ServerKey, ServerSpec,
-    ServerView, ServiceKey, ServiceSpec, ServiceView, Timeouts, Weight,
+    ServerView, ServiceKey, ServiceSpec, ServiceView, Timeouts, Variable, VariableView, Weight,
 };
 use tokio::net::UnixListener;
 use tokio::sync::{mpsc, oneshot};
@@ -119,6 +119,12 @@ async fn own(mut commands: mpsc::Receiver<Command>) -> Vec<Change> {
             Command::Timeouts(reply) => {
                 let _ = reply.send(timeouts);
             }
+            Command::Variables(reply) => {
+                let _ = reply.send(vec![VariableView {
+                    name: Variable::SyncThreshold,
+                    value: "3\t50".into(),
+                }]);
+            }
             Command::ConnectionSlots(reply) => {
                 let _ = reply.send(4096);
             }
@@ -215,6 +221,10 @@ fn values_and_refusals_come_back_as_they_are() {
             ..Timeouts::default()
         }
     );
+    client.set_variable(Variable::DropEntry, "3").unwrap();
+    let variables = client.variables().unwrap();
+    assert_eq!(variables[0].name, Variable::SyncThreshold);
+    assert_eq!(variables[0].value, "3\t50");
     assert_eq!(client.connection_slots().unwrap(), 4096);
     assert_eq!(client.drops(true).unwrap()[0].name, "all");
     assert_eq!(client.drops(false).unwrap()[0].name, "some");
@@ -223,6 +233,10 @@ fn values_and_refusals_come_back_as_they_are() {
     client.zero(Some(&web())).unwrap();
     client.zero(None).unwrap();
     let changes = stand.stop();
+    assert!(changes.contains(&Change::SetVariable {
+        name: Variable::DropEntry,
+        value: "3".into(),
+    }));
     assert!(changes.ends_with(&[
         Change::Flush,
         Change::Zero {

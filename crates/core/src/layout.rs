@@ -62,8 +62,10 @@ pub struct Runtime {
     /// Timeouts in jiffies: TCP states at 0..11, UDP at 16, SCTP states at 17..31. See
     /// [`crate::proto::timeout_index`].
     pub timeouts: [u32; 32],
-    /// What `net.ipv4.vs.*` says.
+    /// What `net.ipv4.vs.*` says to packets.
     pub settings: Settings,
+    /// What it says to the director.
+    pub defence: Defence,
 }
 
 /// The `net.ipv4.vs.*` variables that packets meet, by their names, in the kernel's values.
@@ -102,6 +104,26 @@ pub struct Settings {
     pub lblc_expiration: u32,
     /// `lblcr_expiration` in jiffies.
     pub lblcr_expiration: u32,
+}
+
+/// The `net.ipv4.vs.*` variables that the director alone goes by, here to outlive it; in the kernel's
+/// values.
+#[repr(C, align(64))]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Defence {
+    /// `drop_entry`, as it stands: 1 and 2 change into each other.
+    pub drop_entry: u32,
+    /// `drop_packet`, likewise.
+    pub drop_packet: u32,
+    /// `secure_tcp`, likewise.
+    pub secure_tcp: u32,
+    /// `amemthresh` in pages, signed.
+    pub amemthresh: u32,
+    /// `am_droprate`, signed.
+    pub am_droprate: u32,
+    /// `run_estimation`.
+    pub run_estimation: u32,
+    _reserved: [u32; 10],
 }
 
 /// What identifies a virtual service, as the key of the services map.
@@ -433,7 +455,7 @@ pub struct Stats {
 }
 
 const _: () = {
-    assert!(size_of::<Runtime>() == 256);
+    assert!(size_of::<Runtime>() == 320);
     assert!(size_of::<ServiceId>() == 20);
     assert!(size_of::<ServiceRecord>() == 128);
     assert!(size_of::<ServerRecord>() == 128);

@@ -15,7 +15,7 @@ use tokio::task::JoinSet;
 use crate::links::{self, LinkChange, Links, Outcome};
 use crate::netlink::{self, Event, Link, Netlink};
 use crate::next_hops::{Effect, NextHops, Request, Resolution, Route, ServerState};
-use crate::{Error, Options};
+use crate::{Error, Options, variables};
 
 /// Up to so many routes are looked up before a request is answered, so that a server just added
 /// is reachable; more go on beside.
@@ -178,6 +178,7 @@ impl Director {
                 Ok(())
             }
             Change::Zero { service } => tables.zero(service.as_ref()),
+            Change::SetVariable { name, value } => variables::set(tables, name, &value),
         }
     }
 
@@ -215,6 +216,7 @@ impl Director {
 
     /// Every second: lapsed connections go, and what others undid is done again.
     pub async fn tick(&mut self) {
+        variables::defend(self.dataplane.tables());
         self.live = self.dataplane.tables().sweep().live;
         for name in crate::sysctl::enforce() {
             tracing::warn!("{name} had been changed; it is set again");

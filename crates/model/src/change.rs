@@ -1,6 +1,6 @@
 use serde::{Deserialize, Serialize};
 
-use crate::{ServerKey, ServerSpec, ServiceKey, ServiceSpec, Timeouts};
+use crate::{ServerKey, ServerSpec, ServiceKey, ServiceSpec, Timeouts, Variable};
 
 /// One change to what the director does.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -41,5 +41,12 @@ pub enum Change {
     Zero {
         /// `None` for everything.
         service: Option<ServiceKey>,
+    },
+    /// `sysctl net.ipv4.vs.…=…`.
+    SetVariable {
+        /// Which.
+        name: Variable,
+        /// Its value, as text.
+        value: String,
     },
 }

@@ -14,6 +14,7 @@ mod server;
 mod service;
 mod timeouts;
 pub mod validate;
+mod variable;
 
 pub use change::Change;
 pub use connection::{ConnectionState, ConnectionView};
@@ -25,3 +26,4 @@ pub use server::{
 };
 pub use service::{Family, Persistence, Protocol, ServiceKey, ServiceSpec, ServiceView};
 pub use timeouts::Timeouts;
+pub use variable::{Range, Variable, VariableView};

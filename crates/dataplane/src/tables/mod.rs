@@ -5,6 +5,7 @@
 
 mod address;
 mod adopt;
+mod connections;
 mod counters;
 mod egress;
 pub mod maps;
@@ -12,10 +13,14 @@ mod place;
 mod schedule;
 mod servers;
 mod services;
+mod settings;
 mod sweep;
+#[cfg(test)]
+mod tests;
 mod views;
 
 use std::collections::{HashMap, HashSet};
+use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::net::IpAddr;
 
 use pointsman_core::layout::{Runtime, ServiceId, Settings, VERSION, WAYS};
@@ -51,6 +56,10 @@ pub struct Tables {
     /// Interfaces XDP may send out of.
     xdp: HashSet<u32>,
     totals: RateEstimator,
+    /// A server went whose connections are to go with it.
+    nodest_due: bool,
+    /// State of the small generator that `drop_entry` chooses by; never 0.
+    random: u64,
 }
 
 /// Services of the kinds that packets look for only where there are any.
@@ -99,6 +108,9 @@ pub(crate) fn fresh_runtime(cpus: u32, hz: u32, seed: [u64; 2]) -> Runtime {
         lblcr_expiration: 86_400 * hz,
         ..Settings::default()
     };
+    runtime.defence.amemthresh = 1024;
+    runtime.defence.am_droprate = 10;
+    runtime.defence.run_estimation = 1;
     runtime
 }
 
@@ -123,6 +135,8 @@ impl Tables {
             vlan_devices: HashMap::new(),
             xdp: HashSet::new(),
             totals: RateEstimator::default(),
+            nodest_due: false,
+            random: RandomState::new().build_hasher().finish() | 1,
         };
         tables.adopt();
         tables
@@ -130,7 +144,7 @@ impl Tables {
 
     /// Live connections, in the order of the table.
     pub fn connections(&self) -> Vec<ConnectionView> {
-        sweep::list(&self.maps, self.hz)
+        connections::list(&self.maps, self.hz)
     }
 
     /// Slots of the connection table.
@@ -166,10 +180,11 @@ impl Tables {
         }
     }
 
-    /// Removes lapsed connections, settles the counts of their servers, and frees servers nobody
-    /// refers to any more; to be called every second.
+    /// Removes lapsed connections and those that the variables give up, settles the counts of their
+    /// servers, and frees servers nobody refers to any more; to be called every second.
     pub fn sweep(&mut self) -> Sweep {
         let done = self.sweep_connections();
+        self.sweep_by_settings();
         self.empty_trash();
         done
     }

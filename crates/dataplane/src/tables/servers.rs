@@ -275,6 +275,7 @@ impl Tables {
     /// Into the trash, where it stays until no connection refers to it.
     pub(super) fn discard(&mut self, server: u32) {
         self.set_flag(server, SERVER_AVAILABLE, false);
+        self.nodest_due |= self.expires_nodest();
         let Some(Server { spec, service, .. }) = self.servers.remove(&server) else {
             return;
         };

@@ -109,6 +109,8 @@ impl Tables {
         }
         let service = self.services[index as usize].take().expect("indexed");
         self.by_key.remove(key);
+        self.count_kind(key, u32::wrapping_sub);
+        self.tell_kinds();
         for &server in &service.servers {
             self.discard(server);
         }
