@@ -10,14 +10,14 @@ use pointsman_core::conn::{self, Hash, Hints, Key, Set};
 use pointsman_core::drop::Drop;
 use pointsman_core::host::{Host, Route, Tables};
 use pointsman_core::layout::{
-    Control, DROP_SLOTS, EVICTIONS, Egress, MAX_SERVERS, Runtime, Schedule, ServerRecord, ServiceId,
+    Control, DROP_SLOTS, EVICTIONS, Egress, MAX_SERVERS, MarkRule, Runtime, Schedule, ServerRecord, ServiceId,
     ServiceRecord, Stats, Wanted, Wide,
 };
 use pointsman_core::next_hop::Refreshed;
 use pointsman_core::{sched, track};
 
 use crate::maps::{
-    CONNECTIONS, CONTROLS, DROPS, EGRESS, HINTS, RUNTIME, SCHEDULES, SERVERS, SERVICE_IDS, SERVICES, STATS, WANTED, WIDE,
+    CONNECTIONS, CONTROLS, DROPS, EGRESS, HINTS, MARK_RULES, RUNTIME, SCHEDULES, SERVERS, SERVICE_IDS, SERVICES, STATS, WANTED, WIDE,
 };
 use crate::route;
 
@@ -117,6 +117,11 @@ impl<C> Tables for Kernel<'_, C> {
     #[inline(always)]
     fn stats(&self, server: u32) -> Option<*mut Stats> {
         STATS.get_ptr_mut(cpu().wrapping_mul(MAX_SERVERS).wrapping_add(server))
+    }
+
+    #[inline(always)]
+    fn mark_rule(&self, index: u32) -> Option<*const MarkRule> {
+        MARK_RULES.get_ptr(index)
     }
 
     #[inline(always)]

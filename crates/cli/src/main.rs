@@ -16,6 +16,7 @@ use tracing_subscriber::EnvFilter;
 mod director;
 mod ipvsadm;
 mod lab;
+mod mark;
 mod realserver;
 mod sysctl;
 
@@ -50,6 +51,8 @@ enum Command {
     IpvsadmRestore(RawArgs),
     /// Make this machine a real server: VIP on lo, ARP silent, tunnels decapsulated.
     Realserver(realserver::RealserverArgs),
+    /// Rules that give packets firewall marks, for services of marks.
+    Mark(mark::MarkArgs),
     /// Show or set the variables of net.ipv4.vs.
     Sysctl(sysctl::SysctlArgs),
     /// Build client, router, director and real servers on this machine and run traffic.
@@ -91,6 +94,7 @@ fn main() -> ExitCode {
         Command::IpvsadmSave(raw) => ipvsadm::save(raw.args),
         Command::IpvsadmRestore(raw) => ipvsadm::restore(raw.args),
         Command::Realserver(args) => realserver::run(&args),
+        Command::Mark(args) => mark::run(&args),
         Command::Sysctl(args) => sysctl::run(&args),
         Command::Lab(args) => lab::run(&args),
     }

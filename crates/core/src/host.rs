@@ -5,8 +5,8 @@ use crate::conn::{self, Hash, Hints, Key, Set};
 use crate::drop::Drop;
 use crate::icmp;
 use crate::layout::{
-    Control, Egress, NextHop, Runtime, Schedule, ServerRecord, ServiceId, ServiceRecord, Stats,
-    Wanted, Wide,
+    Control, Egress, MarkRule, NextHop, Runtime, Schedule, ServerRecord, ServiceId, ServiceRecord,
+    Stats, Wanted, Wide,
 };
 use crate::next_hop::{self, Refreshed};
 use crate::sched;
@@ -116,6 +116,8 @@ pub trait Tables {
     fn schedule_word(&self, index: u32) -> Option<u64>;
     /// This CPU's counters of a real server.
     fn stats(&self, server: u32) -> Option<*mut Stats>;
+    /// A native mark rule.
+    fn mark_rule(&self, index: u32) -> Option<*const MarkRule>;
     /// An interface to leave by.
     fn egress(&self, index: u16) -> Option<*const Egress>;
     /// Counts a dropped packet.

@@ -29,6 +29,7 @@ pub mod forward;
 pub mod host;
 pub mod icmp;
 pub mod layout;
+pub mod mark;
 pub mod mask;
 pub mod next_hop;
 

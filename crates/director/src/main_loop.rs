@@ -134,6 +134,9 @@ async fn answer(director: &mut Director, command: Command) {
         Command::Variables(reply) => {
             let _ = reply.send(variables::list(director.tables()));
         }
+        Command::MarkRules(reply) => {
+            let _ = reply.send(director.tables().mark_rules());
+        }
         Command::Totals(reply) => {
             let _ = reply.send(director.totals());
         }

@@ -178,6 +178,9 @@ impl Director {
                 Ok(())
             }
             Change::Zero { service } => tables.zero(service.as_ref()),
+            Change::AddMarkRule { at, rule } => tables.add_mark_rule(at, &rule),
+            Change::DeleteMarkRule { at } => tables.delete_mark_rule(at),
+            Change::SetMarkRules(rules) => tables.set_mark_rules(&rules),
             Change::SetVariable { name, value } => variables::set(tables, name, &value),
         }
     }

@@ -9,6 +9,7 @@ mod change;
 mod connection;
 mod counters;
 mod error;
+mod mark;
 mod scheduler;
 mod server;
 mod service;
@@ -20,6 +21,7 @@ pub use change::Change;
 pub use connection::{ConnectionState, ConnectionView};
 pub use counters::{Counters, RateEstimator, Rates};
 pub use error::Error;
+pub use mark::{MarkRule, PortRange};
 pub use scheduler::{SchedFlags, Scheduler};
 pub use server::{
     Encapsulation, Forwarding, ServerKey, ServerSpec, ServerView, TunnelChecksum, Weight,

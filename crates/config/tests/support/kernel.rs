@@ -185,7 +185,10 @@ impl Kernel {
             Change::SetTimeouts(change) => self.timeouts = self.timeouts.with(*change),
             Change::Zero { service: Some(key) } => zero(self.find_mut(key)?),
             Change::Zero { service: None } => self.services.iter_mut().for_each(zero),
-            Change::SetVariable { .. } => unreachable!("ipvsadm sets no variables"),
+            Change::AddMarkRule { .. }
+            | Change::DeleteMarkRule { .. }
+            | Change::SetMarkRules(_)
+            | Change::SetVariable { .. } => unreachable!("ipvsadm asks for none of these"),
         }
         Ok(())
     }

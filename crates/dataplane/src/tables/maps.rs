@@ -6,8 +6,9 @@ use pointsman_core::conn::{Hints, Set};
 use pointsman_core::drop::Drop;
 use pointsman_core::host;
 use pointsman_core::layout::{
-    Control, DROP_SLOTS, EVICTIONS, Egress, MAX_EGRESS, MAX_SCHEDULE_WORDS, MAX_SERVERS,
-    MAX_SERVICES, Runtime, ServerRecord, ServiceId, ServiceRecord, Stats, WAYS, Wanted, Wide,
+    Control, DROP_SLOTS, EVICTIONS, Egress, MAX_EGRESS, MAX_MARK_RULES, MAX_SCHEDULE_WORDS,
+    MAX_SERVERS, MAX_SERVICES, MarkRule, Runtime, ServerRecord, ServiceId, ServiceRecord, Stats,
+    WAYS, Wanted, Wide,
 };
 
 use crate::memory::Mapped;
@@ -76,6 +77,8 @@ pub struct Maps {
     pub stats: Mapped<Stats>,
     /// Drop counters, a stripe for each CPU.
     pub drops: Mapped<u64>,
+    /// Native mark rules, in two halves.
+    pub mark_rules: Mapped<MarkRule>,
     /// Interfaces to leave by.
     pub egress: Mapped<Egress>,
     /// User space's notes.
@@ -103,6 +106,7 @@ impl Maps {
             schedules: Mapped::in_memory(MAX_SCHEDULE_WORDS),
             stats: Mapped::in_memory(MAX_SERVERS),
             drops: Mapped::in_memory(DROP_SLOTS),
+            mark_rules: Mapped::in_memory(2 * MAX_MARK_RULES),
             egress: Mapped::in_memory(MAX_EGRESS),
             ledger: Mapped::in_memory(LEDGER_LEN),
             service_ids: Box::new(HashMap::new()),
@@ -165,6 +169,9 @@ impl host::Tables for Maps {
     }
     fn stats(&self, server: u32) -> Option<*mut Stats> {
         self.stats.at(server)
+    }
+    fn mark_rule(&self, index: u32) -> Option<*const MarkRule> {
+        self.mark_rules.at(index).map(<*mut MarkRule>::cast_const)
     }
     fn egress(&self, index: u16) -> Option<*const Egress> {
         self.egress

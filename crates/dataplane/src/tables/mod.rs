@@ -9,6 +9,7 @@ mod connections;
 mod counters;
 mod egress;
 pub mod maps;
+mod marks;
 mod place;
 mod schedule;
 mod servers;
@@ -22,6 +23,7 @@ mod views;
 use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::net::IpAddr;
+use std::time::Instant;
 
 use pointsman_core::layout::{Runtime, ServiceId, Settings, VERSION, WAYS};
 use pointsman_core::proto::{SCTP_DEFAULT_SECS, SCTP_TIMEOUTS, UDP_DEFAULT_SECS, UDP_TIMEOUT, tcp};
@@ -56,6 +58,10 @@ pub struct Tables {
     /// Interfaces XDP may send out of.
     xdp: HashSet<u32>,
     totals: RateEstimator,
+    /// Interfaces by name, for mark rules.
+    interfaces: HashMap<String, u32>,
+    /// When mark rules last changed halves.
+    marks_changed: Option<Instant>,
     /// A server went whose connections are to go with it.
     nodest_due: bool,
     /// State of the small generator that `drop_entry` chooses by; never 0.
@@ -135,6 +141,8 @@ impl Tables {
             vlan_devices: HashMap::new(),
             xdp: HashSet::new(),
             totals: RateEstimator::default(),
+            interfaces: HashMap::new(),
+            marks_changed: None,
             nodest_due: false,
             random: RandomState::new().build_hasher().finish() | 1,
         };
@@ -196,6 +204,7 @@ impl Tables {
 
     /// An interface appeared or changed.
     pub fn set_interface(&mut self, interface: &Interface) {
+        self.mark_interface(interface);
         if let Some((parent, _)) = interface.vlan {
             self.vlan_devices.insert(interface.index, parent);
             self.count_vlan_devices();
@@ -209,6 +218,7 @@ impl Tables {
 
     /// An interface is gone.
     pub fn remove_interface(&mut self, index: u32) {
+        self.unmark_interface(index);
         if self.vlan_devices.remove(&index).is_some() {
             self.count_vlan_devices();
         }

@@ -9,7 +9,8 @@ use pointsman_core::director::{self, Opened, Verdict};
 use pointsman_core::drop::Drop;
 use pointsman_core::host::{self, Packet, Route};
 use pointsman_core::layout::{
-    Control, Egress, NextHop, Runtime, ServerRecord, ServiceId, ServiceRecord, Stats, Wanted, Wide,
+    Control, Egress, MarkRule, NextHop, Runtime, ServerRecord, ServiceId, ServiceRecord, Stats,
+    Wanted, Wide,
 };
 use pointsman_core::wire::ethernet;
 use pointsman_dataplane::Tables;
@@ -180,6 +181,9 @@ impl<const HANDS_UP: bool> host::Tables for User<'_, HANDS_UP> {
     }
     fn stats(&self, server: u32) -> Option<*mut Stats> {
         self.maps().stats(server)
+    }
+    fn mark_rule(&self, index: u32) -> Option<*const MarkRule> {
+        self.maps().mark_rule(index)
     }
     fn egress(&self, index: u16) -> Option<*const Egress> {
         self.maps().egress(index)
