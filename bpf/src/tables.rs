@@ -12,15 +12,16 @@ use pointsman_core::drop::Drop;
 use pointsman_core::fragment::FragmentId;
 use pointsman_core::host::{Host, Route, Tables};
 use pointsman_core::layout::{
-    Control, DROP_SLOTS, EVICTIONS, Egress, MAX_SERVERS, NextHop, Runtime, Schedule, ServerRecord,
-    ServiceId, ServiceRecord, Stats, Wanted, Wide,
+    Control, DROP_SLOTS, EVICTIONS, Egress, MAX_SERVERS, MarkRule, NextHop, Runtime, Schedule,
+    ServerRecord, ServiceId, ServiceRecord, Stats, Wanted, Wide,
 };
 use pointsman_core::next_hop::Refreshed;
 use pointsman_core::wire::sctp;
-use pointsman_core::{open, persist, proto, rare, reuse, sched, track};
+use pointsman_core::{mark, open, persist, proto, rare, reuse, sched, track};
 
 use crate::maps::{
-    CONNECTIONS, CONTROLS, DROPS, EGRESS, FRAGMENT_PORTS, HINTS, RUNTIME, SCHEDULES, SERVERS, SERVICE_IDS, SERVICES, STATS, WANTED, WIDE,
+    CONNECTIONS, CONTROLS, DROPS, EGRESS, FRAGMENT_PORTS, HINTS, MARK_RULES, RUNTIME, SCHEDULES,
+    SERVERS, SERVICE_IDS, SERVICES, STATS, WANTED, WIDE,
 };
 use crate::route;
 
@@ -125,6 +126,11 @@ impl<C> Tables for Kernel<'_, C> {
     }
 
     #[inline(always)]
+    fn mark_rule(&self, index: u32) -> Option<*const MarkRule> {
+        MARK_RULES.get_ptr(index)
+    }
+
+    #[inline(always)]
     fn egress(&self, index: u16) -> Option<*const Egress> {
         EGRESS.get_ptr(u32::from(index))
     }
@@ -188,6 +194,11 @@ impl<C> Tables for Kernel<'_, C> {
     #[inline(always)]
     fn service_apart(&self, mark: u32) -> u32 {
         pm_service(mark)
+    }
+
+    #[inline(always)]
+    fn mark_apart(&self) -> u32 {
+        pm_mark()
     }
 
     #[inline(always)]
@@ -332,6 +343,13 @@ extern "C" fn pm_change(index: u32, tag: u64, event: u32) -> u32 {
 #[unsafe(no_mangle)]
 extern "C" fn pm_service(mark: u32) -> u32 {
     open::find_service(&BARE, mark)
+}
+
+/// [`mark::of_wanted`].
+#[inline(never)]
+#[unsafe(no_mangle)]
+extern "C" fn pm_mark() -> u32 {
+    mark::of_wanted(&BARE)
 }
 
 /// [`open::choose`].

@@ -6,14 +6,15 @@ use hyper::body::Bytes;
 use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use pointsman_model::{
-    ConnectionView, ServerKey, ServerSpec, ServiceKey, ServiceSpec, ServiceView, Timeouts,
+    ConnectionView, MarkRule, ServerKey, ServerSpec, ServiceKey, ServiceSpec, ServiceView,
+    Timeouts, Variable, VariableView,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 use tokio::runtime::Runtime;
 
-use crate::server::{StopRequest, TableAnswer, ZeroRequest};
+use crate::server::{MarkRequest, StopRequest, TableAnswer, VariableRequest, ZeroRequest};
 use crate::{Change, DropCount, Location, LocationError, Status, StopReport, Totals, text};
 
 /// Changes per call of a batch: large enough that the call costs nothing, small enough that the
@@ -258,6 +259,60 @@ impl Client {
     /// As [`Client::add_service`].
     pub fn set_timeouts(&self, change: Timeouts) -> Result<(), Error> {
         self.call(Method::PATCH, "/v1/timeouts", Some(&change))
+    }
+
+    /// The mark rules in order.
+    ///
+    /// # Errors
+    /// As [`Client::add_service`].
+    pub fn mark_rules(&self) -> Result<Vec<MarkRule>, Error> {
+        self.call(Method::GET, "/v1/marks", NOTHING)
+    }
+
+    /// Replaces all mark rules at once.
+    ///
+    /// # Errors
+    /// As [`Client::add_service`].
+    pub fn set_mark_rules(&self, rules: &[MarkRule]) -> Result<(), Error> {
+        self.call(Method::PUT, "/v1/marks", Some(rules))
+    }
+
+    /// Inserts a mark rule as number `at`, counted from 1, or at the end.
+    ///
+    /// # Errors
+    /// As [`Client::add_service`].
+    pub fn add_mark_rule(&self, at: Option<usize>, rule: &MarkRule) -> Result<(), Error> {
+        let rule = rule.clone();
+        self.call(Method::POST, "/v1/marks", Some(&MarkRequest { at, rule }))
+    }
+
+    /// Removes mark rule number `at`, counted from 1.
+    ///
+    /// # Errors
+    /// As [`Client::add_service`].
+    pub fn delete_mark_rule(&self, at: usize) -> Result<(), Error> {
+        self.call(Method::DELETE, &format!("/v1/marks/{at}"), NOTHING)
+    }
+
+    /// Every `net.ipv4.vs.*`, by name.
+    ///
+    /// # Errors
+    /// As [`Client::add_service`].
+    pub fn variables(&self) -> Result<Vec<VariableView>, Error> {
+        self.call(Method::GET, "/v1/sysctl", NOTHING)
+    }
+
+    /// Sets one of `net.ipv4.vs.*`.
+    ///
+    /// # Errors
+    /// As [`Client::add_service`].
+    pub fn set_variable(&self, name: Variable, value: &str) -> Result<(), Error> {
+        let value = value.to_owned();
+        self.call(
+            Method::PUT,
+            &format!("/v1/sysctl/{}", name.name()),
+            Some(&VariableRequest { value }),
+        )
     }
 
     /// Zeroes the counters of one service and its servers, or of everything.

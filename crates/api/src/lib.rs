@@ -14,6 +14,9 @@
 //! | `POST /v1/batch` | a list of [`Change`]s in order; answers a list, `null` for each that was made |
 //! | `POST /v1/zero` | zero the counters of all, or of `{"service": …}` |
 //! | `GET PATCH /v1/timeouts` | protocol timeouts |
+//! | `GET PUT POST DELETE /v1/marks` | mark rules in order: all, replace all by a list, add `{"at": 1, "rule": {…}}`, flush |
+//! | `DELETE /v1/marks/{number}` | one mark rule, counted from 1 |
+//! | `GET /v1/sysctl`, `PUT /v1/sysctl/{variable}` | `net.ipv4.vs.*`: all, or set one by `{"value": "3"}` |
 //! | `GET /v1/connections` | the connection table |
 //! | `GET /v1/totals`, `/v1/drops?all=true`, `/v1/status`, `/v1/table` | counters, losses, the daemon, table sizes |
 //! | `POST /v1/stop` | end the director, `{"keep_forwarding": true}` leaves the kernel side in place |

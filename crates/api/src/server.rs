@@ -7,7 +7,8 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post, put};
 use pointsman_model::{
-    ConnectionView, Error, ServerSpec, ServiceKey, ServiceSpec, ServiceView, Timeouts,
+    ConnectionView, Error, MarkRule, ServerSpec, ServiceKey, ServiceSpec, ServiceView, Timeouts,
+    Variable, VariableView,
 };
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -38,6 +39,10 @@ pub enum Command {
     ConnectionSlots(Reply<u32>),
     /// Protocol timeouts.
     Timeouts(Reply<Timeouts>),
+    /// `net.ipv4.vs.*`.
+    Variables(Reply<Vec<VariableView>>),
+    /// Mark rules.
+    MarkRules(Reply<Vec<MarkRule>>),
     /// Namespace totals.
     Totals(Reply<Totals>),
     /// Lost packets.
@@ -63,6 +68,20 @@ pub enum Command {
 pub(crate) struct ZeroRequest {
     #[serde(default)]
     pub service: Option<ServiceKey>,
+}
+
+/// Body of `PUT /v1/sysctl/{variable}`.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct VariableRequest {
+    pub value: String,
+}
+
+/// Body of `POST /v1/marks`.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct MarkRequest {
+    #[serde(default)]
+    pub at: Option<usize>,
+    pub rule: MarkRule,
 }
 
 /// Body of `POST /v1/stop`.
@@ -110,6 +129,19 @@ fn router(commands: mpsc::Sender<Command>) -> Router {
         .route("/v1/batch", post(batch))
         .route("/v1/zero", post(zero))
         .route("/v1/timeouts", get(timeouts).patch(set_timeouts))
+        .route(
+            "/v1/marks",
+            get(mark_rules)
+                .put(set_mark_rules)
+                .post(add_mark_rule)
+                .delete(flush_mark_rules),
+        )
+        .route(
+            "/v1/marks/{number}",
+            axum::routing::delete(delete_mark_rule),
+        )
+        .route("/v1/sysctl", get(variables))
+        .route("/v1/sysctl/{variable}", put(set_variable))
         .route("/v1/connections", get(connections))
         .route("/v1/table", get(table))
         .route("/v1/totals", get(totals))
@@ -321,6 +353,54 @@ async fn timeouts(State(owner): State<Owner>) -> Answer {
 async fn set_timeouts(State(owner): State<Owner>, bytes: Bytes) -> Answer {
     owner
         .change(Change::SetTimeouts(body(&bytes)?), StatusCode::OK)
+        .await
+}
+
+async fn variables(State(owner): State<Owner>) -> Answer {
+    owner.answer(Command::Variables).await
+}
+
+async fn set_variable(
+    State(owner): State<Owner>,
+    Path(name): Path<String>,
+    bytes: Bytes,
+) -> Answer {
+    let name: Variable = name.parse()?;
+    let VariableRequest { value } = body(&bytes)?;
+    owner
+        .change(Change::SetVariable { name, value }, StatusCode::OK)
+        .await
+}
+
+async fn mark_rules(State(owner): State<Owner>) -> Answer {
+    owner.answer(Command::MarkRules).await
+}
+
+async fn set_mark_rules(State(owner): State<Owner>, bytes: Bytes) -> Answer {
+    owner
+        .change(Change::SetMarkRules(body(&bytes)?), StatusCode::OK)
+        .await
+}
+
+async fn add_mark_rule(State(owner): State<Owner>, bytes: Bytes) -> Answer {
+    let MarkRequest { at, rule } = body(&bytes)?;
+    owner
+        .change(Change::AddMarkRule { at, rule }, StatusCode::CREATED)
+        .await
+}
+
+async fn flush_mark_rules(State(owner): State<Owner>) -> Answer {
+    owner
+        .change(Change::SetMarkRules(Vec::new()), StatusCode::OK)
+        .await
+}
+
+async fn delete_mark_rule(State(owner): State<Owner>, Path(at): Path<String>) -> Answer {
+    let at = at
+        .parse()
+        .map_err(|_| Error::Invalid(format!("rule number {at:?}")))?;
+    owner
+        .change(Change::DeleteMarkRule { at }, StatusCode::OK)
         .await
 }
 

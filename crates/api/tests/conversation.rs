@@ -7,7 +7,7 @@ use std::thread::JoinHandle;
 use pointsman_api::{Change, Client, Command, Error, Status, StopReport};
 use pointsman_model::{
     Counters, Error as Refusal, Forwarding, Protocol, Rates, Scheduler, ServerKey, ServerSpec,
-    ServerView, ServiceKey, ServiceSpec, ServiceView, Timeouts, Weight,
+    ServerView, ServiceKey, ServiceSpec, ServiceView, Timeouts, Variable, VariableView, Weight,
 };
 use tokio::net::UnixListener;
 use tokio::sync::{mpsc, oneshot};
@@ -119,6 +119,17 @@ async fn own(mut commands: mpsc::Receiver<Command>) -> Vec<Change> {
             Command::Timeouts(reply) => {
                 let _ = reply.send(timeouts);
             }
+            Command::MarkRules(reply) => {
+                let _ = reply.send(vec![
+                    "to 192.0.2.0/24 port 80,90-99 mark 7".parse().unwrap(),
+                ]);
+            }
+            Command::Variables(reply) => {
+                let _ = reply.send(vec![VariableView {
+                    name: Variable::SyncThreshold,
+                    value: "3\t50".into(),
+                }]);
+            }
             Command::ConnectionSlots(reply) => {
                 let _ = reply.send(4096);
             }
@@ -215,6 +226,15 @@ fn values_and_refusals_come_back_as_they_are() {
             ..Timeouts::default()
         }
     );
+    client.set_variable(Variable::DropEntry, "3").unwrap();
+    let rules = client.mark_rules().unwrap();
+    assert_eq!(rules[0].to_string(), "to 192.0.2.0/24 port 80,90-99 mark 7");
+    client.set_mark_rules(&rules).unwrap();
+    client.add_mark_rule(Some(1), &rules[0]).unwrap();
+    client.delete_mark_rule(2).unwrap();
+    let variables = client.variables().unwrap();
+    assert_eq!(variables[0].name, Variable::SyncThreshold);
+    assert_eq!(variables[0].value, "3\t50");
     assert_eq!(client.connection_slots().unwrap(), 4096);
     assert_eq!(client.drops(true).unwrap()[0].name, "all");
     assert_eq!(client.drops(false).unwrap()[0].name, "some");
@@ -223,6 +243,20 @@ fn values_and_refusals_come_back_as_they_are() {
     client.zero(Some(&web())).unwrap();
     client.zero(None).unwrap();
     let changes = stand.stop();
+    assert!(changes.contains(&Change::SetVariable {
+        name: Variable::DropEntry,
+        value: "3".into(),
+    }));
+    for change in [
+        Change::SetMarkRules(rules.clone()),
+        Change::AddMarkRule {
+            at: Some(1),
+            rule: rules[0].clone(),
+        },
+        Change::DeleteMarkRule { at: 2 },
+    ] {
+        assert!(changes.contains(&change), "{change:?}");
+    }
     assert!(changes.ends_with(&[
         Change::Flush,
         Change::Zero {

@@ -8,6 +8,8 @@ use clap::{Subcommand, ValueEnum};
 use pointsman_api::{Client, Error as ApiError, Location, Status};
 use pointsman_director::{HookChoice, Options, Stopped};
 
+use crate::say;
+
 mod show;
 
 /// Exit status of `status` when no director runs (as the LSB has it for init scripts).
@@ -165,12 +167,6 @@ fn status(json: bool) -> anyhow::Result<ExitCode> {
     };
     say(&text);
     Ok(ExitCode::SUCCESS)
-}
-
-/// Prints; a reader that has seen enough (`| head`) is no reason to complain.
-fn say(text: &str) {
-    use std::io::Write;
-    let _ = std::io::stdout().write_all(text.as_bytes());
 }
 
 fn as_json(status: &Status) -> anyhow::Result<String> {

@@ -16,7 +16,9 @@ use tracing_subscriber::EnvFilter;
 mod director;
 mod ipvsadm;
 mod lab;
+mod mark;
 mod realserver;
+mod sysctl;
 
 /// Layer-4 load balancer: the Linux Virtual Server rebuilt in Rust on eBPF.
 #[derive(Debug, Parser)]
@@ -49,6 +51,10 @@ enum Command {
     IpvsadmRestore(RawArgs),
     /// Make this machine a real server: VIP on lo, ARP silent, tunnels decapsulated.
     Realserver(realserver::RealserverArgs),
+    /// Rules that give packets firewall marks, for services of marks.
+    Mark(mark::MarkArgs),
+    /// Show or set the variables of net.ipv4.vs.
+    Sysctl(sysctl::SysctlArgs),
     /// Build client, router, director and real servers on this machine and run traffic.
     Lab(lab::LabArgs),
 }
@@ -88,8 +94,16 @@ fn main() -> ExitCode {
         Command::IpvsadmSave(raw) => ipvsadm::save(raw.args),
         Command::IpvsadmRestore(raw) => ipvsadm::restore(raw.args),
         Command::Realserver(args) => realserver::run(&args),
+        Command::Mark(args) => mark::run(&args),
+        Command::Sysctl(args) => sysctl::run(&args),
         Command::Lab(args) => lab::run(&args),
     }
+}
+
+/// Prints; a reader that has seen enough (`| head`) is no reason to complain.
+fn say(text: &str) {
+    use std::io::Write;
+    let _ = std::io::stdout().write_all(text.as_bytes());
 }
 
 /// Logs as `RUST_LOG` asks; `info` of Pointsman's own crates by default.

@@ -3,8 +3,9 @@
 use crate::addr::Address;
 use crate::atomic;
 use crate::conn::{
-    self, FLAG_INACTIVE, FLAG_NO_OUTPUT, FLAG_REPLY, Found, Hash, KIND_FTP, KIND_METHOD, KIND_REWRITE,
-    KIND_TO_LOOPBACK, KIND_TO_STACK, KIND_WILDCARD, Key, NO_PARTNER, NO_SLOT, Slot, Tag, Word,
+    self, FLAG_INACTIVE, FLAG_NO_OUTPUT, FLAG_REPLY, Found, Hash, KIND_FTP, KIND_METHOD,
+    KIND_REWRITE, KIND_TO_LOOPBACK, KIND_TO_STACK, KIND_WILDCARD, Key, NO_PARTNER, NO_SLOT, Slot,
+    Tag, Word,
 };
 use crate::drop::Drop;
 use crate::forward;
@@ -153,7 +154,10 @@ pub fn fill_request<T: Tables>(
         let hop = next_hop::for_connection(hop, word, server);
         atomic::store(&raw mut (*found.slot).way, hop.way);
         atomic::store(&raw mut (*found.slot).mtu, hop.mtu);
-        atomic::store(&raw mut (*found.slot).epoch, Tag::stamp(tag, (*wanted).epoch));
+        atomic::store(
+            &raw mut (*found.slot).epoch,
+            Tag::stamp(tag, (*wanted).epoch),
+        );
         join_parent(tables, index, wanted, now);
         if let Some(stats) = tables.stats(server_index) {
             (*stats).conns = (*stats).conns.wrapping_add(1);
@@ -193,7 +197,10 @@ unsafe fn own_address(server: *const ServerRecord) -> bool {
 unsafe fn is_own_vip(wanted: *const Wanted) -> bool {
     // SAFETY: passed on to the caller.
     unsafe {
-        let (source, destination) = (&raw const (*wanted).source.0, &raw const (*wanted).destination.0);
+        let (source, destination) = (
+            &raw const (*wanted).source.0,
+            &raw const (*wanted).destination.0,
+        );
         let mut differ = 0;
         for i in 0..4 {
             differ |= (*source)[i] ^ (*destination)[i];
@@ -350,14 +357,40 @@ pub fn make_reply<T: Tables>(tables: &T, index: u32, word: Word, partner: u32) -
     };
     // SAFETY: the slot is ours until it is published; no way out is known yet.
     unsafe {
-        let new_addresses = u64::from((*wanted).destination.0[0])
-            | u64::from((*wanted).source.0[0]) << 32;
-        fill(found.slot, &key, word, new_addresses, request.ports.rotate_left(16));
+        let new_addresses =
+            u64::from((*wanted).destination.0[0]) | u64::from((*wanted).source.0[0]) << 32;
+        fill(
+            found.slot,
+            &key,
+            word,
+            new_addresses,
+            request.ports.rotate_left(16),
+        );
         if wide && let Some(record) = tables.wide(claimed) {
-            copy(&raw mut (*record).source, if nat { &raw const (*server).rip } else { &raw const (*wanted).destination });
-            copy(&raw mut (*record).destination, if borrowed { &raw const (*server).tunnel_source } else { &raw const (*wanted).source });
-            copy(&raw mut (*record).new_source, &raw const (*wanted).destination);
-            copy(&raw mut (*record).new_destination, &raw const (*wanted).source);
+            copy(
+                &raw mut (*record).source,
+                if nat {
+                    &raw const (*server).rip
+                } else {
+                    &raw const (*wanted).destination
+                },
+            );
+            copy(
+                &raw mut (*record).destination,
+                if borrowed {
+                    &raw const (*server).tunnel_source
+                } else {
+                    &raw const (*wanted).source
+                },
+            );
+            copy(
+                &raw mut (*record).new_source,
+                &raw const (*wanted).destination,
+            );
+            copy(
+                &raw mut (*record).new_destination,
+                &raw const (*wanted).source,
+            );
         }
         live(found.slot, index, partner, expires, now);
         atomic::store(&raw mut (*found.slot).way, NextHop::NONE.way);
@@ -416,7 +449,10 @@ unsafe fn write_request<T: Tables>(
             && let Some(record) = tables.wide(request.index)
         {
             copy(&raw mut (*record).source, &raw const (*wanted).source);
-            copy(&raw mut (*record).destination, &raw const (*wanted).destination);
+            copy(
+                &raw mut (*record).destination,
+                &raw const (*wanted).destination,
+            );
             copy(
                 &raw mut (*record).new_source,
                 if borrowed {
@@ -500,7 +536,8 @@ unsafe fn join_parent<T: Tables>(tables: &T, index: u32, wanted: *const Wanted, 
         if parent_use == 0 {
             return;
         }
-        if let (Some(found), Some(control)) = (conn::parent(tables, index), tables.control(parent)) {
+        if let (Some(found), Some(control)) = (conn::parent(tables, index), tables.control(parent))
+        {
             atomic::add32(&raw mut (*control).children, 1);
             if Word(atomic::load(&raw const (*found.slot).word)).is_template() {
                 let life = atomic::load(&raw const (*control).timeout);

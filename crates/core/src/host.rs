@@ -8,9 +8,10 @@ use crate::forward::nat;
 use crate::fragment::FragmentId;
 use crate::icmp;
 use crate::layout::{
-    Control, Egress, NextHop, Runtime, Schedule, ServerRecord, ServiceId, ServiceRecord, Stats,
-    Wanted, Wide,
+    Control, Egress, MarkRule, NextHop, Runtime, Schedule, ServerRecord, ServiceId, ServiceRecord,
+    Stats, Wanted, Wide,
 };
+use crate::mark;
 use crate::next_hop::{self, Refreshed};
 use crate::open;
 use crate::persist;
@@ -208,6 +209,8 @@ pub trait Tables {
     fn fragment(&self, id: &FragmentId) -> Option<u64>;
     /// Remembers it.
     fn set_fragment(&self, id: &FragmentId, value: u64);
+    /// A native mark rule.
+    fn mark_rule(&self, index: u32) -> Option<*const MarkRule>;
     /// An interface to leave by.
     fn egress(&self, index: u16) -> Option<*const Egress>;
     /// Counts a dropped packet.
@@ -261,7 +264,7 @@ pub trait Tables {
     where
         Self: Sized,
     {
-        0
+        mark::of_wanted(self)
     }
     /// [`open::choose`].
     #[inline(always)]

@@ -101,7 +101,7 @@ pub fn answer_wide<P: Packet>(packet: &mut P, l3: usize, message: Message) -> Op
         let word = packet.read::<u32>(black_box(l3 + at))?;
         sum = add(sum, word);
         // The addresses stand in the pseudo header too, in the other order.
-        if at >= ipv6::SOURCE && at < ipv6::LEN {
+        if (ipv6::SOURCE..ipv6::LEN).contains(&at) {
             sum = add(sum, word);
         }
         at += 4;

@@ -20,6 +20,10 @@ pub const MAX_SERVICES: u32 = 16_384;
 pub const MAX_SERVERS: u32 = 131_072;
 /// Words of scheduling tables, over all services.
 pub const MAX_SCHEDULE_WORDS: u32 = 1 << 20;
+/// Native mark rules a director holds.
+pub const MAX_MARK_RULES: u32 = 256;
+/// Ranges of ports in a mark rule.
+pub const MARK_PORT_RANGES: usize = 8;
 /// Interfaces packets may leave by.
 pub const MAX_EGRESS: u32 = 4096;
 /// Counters of one CPU: drops by reason, and evictions at index 0.
@@ -56,15 +60,18 @@ pub struct Runtime {
     /// Connections whose client port is not known yet were made since the maps were: only then is one
     /// looked for. Set by the programs.
     pub wildcards: u32,
-    /// Native mark rules in use.
+    /// Native mark rules in use: how many in the low half, index of the first in the high half. One
+    /// word, so that a packet meets the old rules or the new ones and never a mix.
     pub mark_rules: u32,
     /// TCP follows the table for a host under attack (`secure_tcp` 2 or 3, as it stands now).
     pub secure_tcp: u32,
     /// Timeouts in jiffies: TCP states at 0..11, UDP at 16, SCTP states at 17..31. See
     /// [`crate::proto::timeout_index`].
     pub timeouts: [u32; 32],
-    /// What `net.ipv4.vs.*` says.
+    /// What `net.ipv4.vs.*` says to packets.
     pub settings: Settings,
+    /// What it says to the director.
+    pub defence: Defence,
 }
 
 /// The `net.ipv4.vs.*` variables that packets meet, by their names, in the kernel's values.
@@ -101,6 +108,26 @@ pub struct Settings {
     pub lblc_expiration: u32,
     /// `lblcr_expiration` in jiffies.
     pub lblcr_expiration: u32,
+}
+
+/// The `net.ipv4.vs.*` variables that the director alone goes by, here to outlive it; in the kernel's
+/// values.
+#[repr(C, align(64))]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Defence {
+    /// `drop_entry`, as it stands: 1 and 2 change into each other.
+    pub drop_entry: u32,
+    /// `drop_packet`, likewise.
+    pub drop_packet: u32,
+    /// `secure_tcp`, likewise.
+    pub secure_tcp: u32,
+    /// `amemthresh` in pages, signed.
+    pub amemthresh: u32,
+    /// `am_droprate`, signed.
+    pub am_droprate: u32,
+    /// `run_estimation`.
+    pub run_estimation: u32,
+    _reserved: [u32; 10],
 }
 
 /// What identifies a virtual service, as the key of the services map.
@@ -278,6 +305,64 @@ pub const TUNNEL_CSUM: u8 = 1;
 /// [`ServerRecord::tunnel_flags`]: with remote checksum offload.
 pub const TUNNEL_REMCSUM: u8 = 2;
 
+/// A native mark rule: packets that match all of it get `mark`. Written by user space, into the half of
+/// the table that packets do not read.
+#[repr(C, align(64))]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MarkRule {
+    /// Destination address; bits outside the mask are 0.
+    pub destination: Address,
+    /// Which bits of the destination count.
+    pub destination_mask: Address,
+    /// Source address; bits outside the mask are 0.
+    pub source: Address,
+    /// Which bits of the source count.
+    pub source_mask: Address,
+    /// Ranges of destination ports in host order, first in the low half, last in the high half; one
+    /// has to hold the port. Unused ones are [`NO_PORTS`].
+    pub ports: [u32; MARK_PORT_RANGES],
+    /// Interface the packet comes in by, [`NO_INTERFACE`] while there is none of the name.
+    pub ifindex: u32,
+    /// All bits when `ifindex` counts, else 0.
+    pub ifindex_mask: u32,
+    /// Name of the interface, filled up with zeros; for user space.
+    pub interface: [u8; 16],
+    /// The mark, host order.
+    pub mark: u32,
+    /// Protocol and family, as in [`crate::proto`].
+    pub class: u8,
+    /// Which bits of the class count.
+    pub class_mask: u8,
+    _reserved: [u8; 2],
+}
+
+impl MarkRule {
+    /// Matches every packet and gives no mark.
+    pub const ANY: Self = Self {
+        destination: Address::NONE,
+        destination_mask: Address::NONE,
+        source: Address::NONE,
+        source_mask: Address::NONE,
+        ports: [
+            ALL_PORTS, NO_PORTS, NO_PORTS, NO_PORTS, NO_PORTS, NO_PORTS, NO_PORTS, NO_PORTS,
+        ],
+        ifindex: 0,
+        ifindex_mask: 0,
+        interface: [0; 16],
+        mark: 0,
+        class: 0,
+        class_mask: 0,
+        _reserved: [0; 2],
+    };
+}
+
+/// An element of [`MarkRule::ports`] that holds every port.
+pub const ALL_PORTS: u32 = 0xffff_0000;
+/// An element of [`MarkRule::ports`] that holds none.
+pub const NO_PORTS: u32 = 1;
+/// An interface that does not exist.
+pub const NO_INTERFACE: u32 = u32::MAX;
+
 /// Whose child a connection is, beside its slot: a persistence template or an FTP control connection
 /// lives as long as its children do.
 #[repr(C)]
@@ -451,7 +536,7 @@ pub struct Stats {
 }
 
 const _: () = {
-    assert!(size_of::<Runtime>() == 256);
+    assert!(size_of::<Runtime>() == 320);
     assert!(size_of::<ServiceId>() == 20);
     assert!(size_of::<ServiceRecord>() == 128);
     assert!(size_of::<ServerRecord>() == 128);
@@ -459,6 +544,7 @@ const _: () = {
     assert!(size_of::<NextHop>() == 16);
     assert!(size_of::<Egress>() == 32);
     assert!(size_of::<Stats>() == 64);
+    assert!(size_of::<MarkRule>() == 128);
     assert!(size_of::<Control>() == 16);
     assert!(size_of::<Wide>() == 64);
 };

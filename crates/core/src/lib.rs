@@ -30,6 +30,7 @@ pub mod fragment;
 pub mod host;
 pub mod icmp;
 pub mod layout;
+pub mod mark;
 pub mod mask;
 pub mod next_hop;
 pub mod open;

@@ -5,11 +5,11 @@ use crate::atomic;
 use crate::conn::{self, KIND_METHOD, Slot, Word};
 use crate::drop::Drop;
 use crate::forward::{self, tunnel};
-use crate::proto;
 use crate::host::{Host, Route};
 use crate::layout::{
     NextHop, SERVER_AVAILABLE, SERVER_IPV6, SERVER_NEIGHBOUR_DEAD, SERVER_NO_ROUTE, ServerRecord,
 };
+use crate::proto;
 
 /// How a packet leaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,9 +46,7 @@ pub(crate) fn of_server<H: Host>(host: &H, server: *mut ServerRecord, epoch: u32
         } else {
             host.route(Be32::from_raw(atomic::load(&raw const (*server).rip.0[0])))
         };
-        if route == Route::Resolved(NextHop::LOCAL)
-            && flags & SERVER_NO_ROUTE != 0
-        {
+        if route == Route::Resolved(NextHop::LOCAL) && flags & SERVER_NO_ROUTE != 0 {
             return Route::Unreachable;
         }
         if let Route::Resolved(hop) = route
@@ -165,7 +163,9 @@ pub fn refresh<H: Host>(host: &H, index: u32, tag: u64, epoch: u32) -> Refreshed
             // SAFETY: as above.
             unsafe { Slot::set_next_hop(own.slot, tag, old_way, found.hop, epoch) };
         }
-        Route::Unresolved(..) | Route::UnresolvedWide(_) if dead && !H::HANDS_UP => found.code = Drop::NeighbourDead as u32,
+        Route::Unresolved(..) | Route::UnresolvedWide(_) if dead && !H::HANDS_UP => {
+            found.code = Drop::NeighbourDead as u32
+        }
         Route::Unresolved(ifindex, next) => {
             found.code = Refreshed::UNRESOLVED;
             found.ifindex = ifindex;

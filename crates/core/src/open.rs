@@ -45,7 +45,7 @@ pub enum Opened {
 /// Whether a packet without a connection may open one: TCP with SYN and without RST (SYN+ACK opens
 /// too, as in IPVS), SCTP with INIT, any UDP; nothing whose ports are not known.
 #[inline(always)]
-pub fn may_open(runtime: *const Runtime, flow: &Flow) -> bool {
+pub(crate) fn may_open(runtime: *const Runtime, flow: &Flow) -> bool {
     // SAFETY: the runtime record lives as long as the maps.
     let sloppy = |sctp: bool| unsafe {
         if sctp {
@@ -245,11 +245,7 @@ pub fn find_service<T: Tables>(tables: &T, mark: u32) -> u32 {
         let mut found = None;
         (*wanted).mark = 0;
         if atomic::load(&raw const (*runtime).mark_services) != 0 {
-            let mark = if mark != 0 {
-                mark
-            } else {
-                tables.mark_apart()
-            };
+            let mark = if mark != 0 { mark } else { tables.mark_apart() };
             if mark != 0 {
                 let mut marked = id;
                 marked.vip.0[0] = mark;

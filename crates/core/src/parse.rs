@@ -112,8 +112,7 @@ fn parse_ipv4<P: Packet>(packet: &P, l3: usize) -> Parsed {
         return Parsed::Rare;
     }
     let l4 = l3 + header_len;
-    let Some(transport) =
-        transport(packet, ip.protocol, l4, usize::from(total_len) - header_len)
+    let Some(transport) = transport(packet, ip.protocol, l4, usize::from(total_len) - header_len)
     else {
         return unusual(ip.protocol);
     };

@@ -92,8 +92,7 @@ unsafe fn identify(wanted: *mut Wanted, service: *const ServiceRecord, seed: [u6
             address = Address::NONE;
             address.0[0] = (*service).id.vip.0[0].to_be();
         }
-        (*wanted).template =
-            Key::of(class, &client, &address, u32::from(port.raw()) << 16, seed);
+        (*wanted).template = Key::of(class, &client, &address, u32::from(port.raw()) << 16, seed);
         (*wanted).template_client = client;
         (*wanted).template_address = address;
     }
@@ -190,7 +189,11 @@ pub fn make_template<T: Tables>(tables: &T, server: u32) -> u32 {
         atomic::store(&raw mut (*slot).ports, key.ports);
         atomic::store(&raw mut (*slot).new_addresses, 0);
         // The server's port where the template is of one port, as listings show it.
-        let port = if key.ports == 0 { 0 } else { (*record).rport.raw() };
+        let port = if key.ports == 0 {
+            0
+        } else {
+            (*record).rport.raw()
+        };
         atomic::store(&raw mut (*slot).new_ports, u32::from(port) << 16);
         atomic::store(&raw mut (*slot).word, word.0);
         atomic::store(&raw mut (*slot).server, server);
@@ -220,10 +223,7 @@ unsafe fn wide_template(wide: *mut Wide, wanted: *const Wanted) {
     for i in 0..4 {
         // SAFETY: passed on to the caller.
         unsafe {
-            atomic::store(
-                &raw mut (*wide).source.0[i],
-                (*wanted).template_client.0[i],
-            );
+            atomic::store(&raw mut (*wide).source.0[i], (*wanted).template_client.0[i]);
             atomic::store(
                 &raw mut (*wide).destination.0[i],
                 (*wanted).template_address.0[i],

@@ -151,7 +151,10 @@ fn look<H: Host, P: Packet, M: Mode>(host: &H, packet: &P, seed: [u64; 2]) -> Se
     };
     let later = ip.fragment && ip.offset != 0;
     let headless = ip.protocol == ipv4::AH || ip.protocol == ipv4::ESP;
-    let known = ip.fragment.then(|| fragment_id(packet, &ip, M::WIDE)).flatten();
+    let known = ip
+        .fragment
+        .then(|| fragment_id(packet, &ip, M::WIDE))
+        .flatten();
     let (ports, event, header) = if headless {
         // They follow the connection of their key exchange.
         let isakmp = Be16::new(500).raw();
@@ -279,7 +282,12 @@ fn ipv6_header<P: Packet>(packet: &P, l3: usize) -> Option<Ip> {
             found.id = packet.read::<u32>(at + 4)?;
         }
         found.protocol = next;
-        found.l4 = at + if fragment { 8 } else { (usize::from(len) + 1) * 8 };
+        found.l4 = at
+            + if fragment {
+                8
+            } else {
+                (usize::from(len) + 1) * 8
+            };
         if found.l4 > FURTHEST || found.l4 > l3 + usize::from(found.total_len) {
             return None;
         }
@@ -314,7 +322,7 @@ fn first_bytes<P: Packet>(packet: &P, ip: &Ip) -> Option<(u32, u8, u16)> {
             // An ABORT may be bundled behind these two.
             if chunk == 10 || chunk == 11 {
                 let bytes = usize::from(packet.read::<Be16>(l4 + sctp::CHUNK + 2)?.get());
-                let next = masked::<0x7ff>(l4 + sctp::CHUNK + (bytes + 3 & !3));
+                let next = masked::<0x7ff>(l4 + sctp::CHUNK + ((bytes + 3) & !3));
                 if packet.read::<u8>(next).unwrap_or(0) == ABORT {
                     event = sctp_states::EVENT_ABORT;
                 }
@@ -384,11 +392,7 @@ fn related<P: Packet, M: Mode>(packet: &P, ip: &Ip, seed: [u64; 2]) -> Seen {
 
 /// The key, reversed, of the packet an error quotes, and where its ports lie.
 #[inline(always)]
-fn embedded<P: Packet, M: Mode>(
-    packet: &P,
-    inner: usize,
-    seed: [u64; 2],
-) -> Option<(Key, usize)> {
+fn embedded<P: Packet, M: Mode>(packet: &P, inner: usize, seed: [u64; 2]) -> Option<(Key, usize)> {
     let (protocol, l4) = if M::WIDE {
         let ip = packet.read::<ipv6::Header>(inner)?;
         (ip.next_header, inner + ipv6::LEN)

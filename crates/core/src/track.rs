@@ -15,7 +15,7 @@ pub const GONE: u8 = u8::MAX;
 /// The request's slot holds the truth, the reply's a copy: each packet compares with its own slot,
 /// and only one that changes something touches the other.
 #[inline(always)]
-pub fn follow<T: Tables>(
+pub(crate) fn follow<T: Tables>(
     tables: &T,
     runtime: *const Runtime,
     found: &Found,
@@ -36,7 +36,7 @@ pub fn follow<T: Tables>(
 
 /// Whether TCP follows the table for a host under attack.
 #[inline(always)]
-pub fn is_secure(runtime: *const Runtime) -> bool {
+pub(crate) fn is_secure(runtime: *const Runtime) -> bool {
     // SAFETY: the runtime record lives as long as the maps.
     unsafe { atomic::load(&raw const (*runtime).secure_tcp) != 0 }
 }
@@ -146,7 +146,11 @@ unsafe fn assure<T: Tables>(tables: &T, index: u32) {
             let word = &raw mut (*parent.slot).word;
             let old = Word(atomic::load(word));
             if old.is_template() {
-                atomic::cas32(word, old.0, old.with(old.flags(), proto::TEMPLATE_ASSURED).0);
+                atomic::cas32(
+                    word,
+                    old.0,
+                    old.with(old.flags(), proto::TEMPLATE_ASSURED).0,
+                );
             }
         }
     }

@@ -2,10 +2,10 @@
 //! updated is a checksum recounted.
 
 use std::mem;
-use std::ptr;
 
 use pointsman_core::addr::{Be16, Be32};
 use pointsman_core::conn::Key;
+use pointsman_core::director::Narrow;
 use pointsman_core::forward::nat::{self, Rewrite};
 use pointsman_core::host::Packet;
 use pointsman_core::icmp;
@@ -25,17 +25,9 @@ impl Packet for Bytes {
         self.0.len() as u32
     }
 
-    fn read<T: Copy>(&self, at: usize) -> Option<T> {
+    fn pointer<T>(&self, at: usize) -> Option<*mut T> {
         let bytes = self.0.get(at..at.checked_add(mem::size_of::<T>())?)?;
-        // SAFETY: the bytes are there, and any bits are a valid `T`.
-        Some(unsafe { bytes.as_ptr().cast::<T>().read_unaligned() })
-    }
-
-    fn write<T: Copy>(&mut self, at: usize, value: T) -> Option<()> {
-        let bytes = self.0.get_mut(at..at.checked_add(mem::size_of::<T>())?)?;
-        // SAFETY: the bytes are there.
-        unsafe { ptr::write_unaligned(bytes.as_mut_ptr().cast::<T>(), value) };
-        Some(())
+        Some(bytes.as_ptr().cast::<T>().cast_mut())
     }
 
     fn push_ipv4(&mut self, l3: usize, header: [u32; 5]) -> Option<()> {

@@ -210,7 +210,7 @@ impl Bench {
             lower_threshold: 0,
         };
         tables.add_server(&key, &server).expect("a server");
-        tables.set_tunnel_source(RIP, Ipv4Addr::new(192, 168, 0, 1));
+        tables.set_tunnel_source(RIP.into(), Ipv4Addr::new(192, 168, 0, 1).into());
     }
 
     /// Every path, with its net nanoseconds.

@@ -389,9 +389,9 @@ proptest! {
                     if forwarded {
                         // A refused connection's first packet is tracked twice: when it is made, and
                         // when it passes.
-                        let mut next = tcp::next(direction, flags, state);
+                        let mut next = tcp::next(direction, flags, state, false);
                         if before.is_none() {
-                            next = tcp::next(direction, flags, next);
+                            next = tcp::next(direction, flags, next, false);
                         }
                         model.insert(flow, Life::new(next));
                     }

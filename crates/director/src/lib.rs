@@ -28,6 +28,7 @@ mod run;
 mod state;
 mod sysctl;
 mod teardown;
+mod variables;
 
 pub use error::Error;
 pub use launch::{Stopped, ensure_running, start, stop};

@@ -11,6 +11,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 use crate::netlink::Event;
 use crate::state::Director;
+use crate::variables;
 
 /// Lapsed connections are removed so often.
 const SWEEP: Duration = Duration::from_secs(1);
@@ -129,6 +130,12 @@ async fn answer(director: &mut Director, command: Command) {
         }
         Command::Timeouts(reply) => {
             let _ = reply.send(director.tables().timeouts());
+        }
+        Command::Variables(reply) => {
+            let _ = reply.send(variables::list(director.tables()));
+        }
+        Command::MarkRules(reply) => {
+            let _ = reply.send(director.tables().mark_rules());
         }
         Command::Totals(reply) => {
             let _ = reply.send(director.totals());

@@ -15,7 +15,7 @@ use tokio::task::JoinSet;
 use crate::links::{self, LinkChange, Links, Outcome};
 use crate::netlink::{self, Event, Link, Netlink};
 use crate::next_hops::{Effect, NextHops, Request, Resolution, Route, ServerState};
-use crate::{Error, Options};
+use crate::{Error, Options, variables};
 
 /// Up to so many routes are looked up before a request is answered, so that a server just added
 /// is reachable; more go on beside.
@@ -91,7 +91,7 @@ impl Director {
         let neighbours = self.netlink.neighbours().await?;
         let effects = self.hops.replace_neighbours(neighbours);
         self.carry_out(effects);
-        let servers = self.dataplane.tables().server_addresses();
+        let servers = self.server_addresses();
         self.add_next_hops(servers).await;
         self.epoch_due = true;
         self.settle().await;
@@ -134,7 +134,7 @@ impl Director {
                     },
                     _ => None,
                 };
-                let new = server.is_some_and(|s| !self.dataplane.tables().has_server_at(s));
+                let new = server.is_some_and(|s| !self.dataplane.tables().has_server_at(s.into()));
                 let result = self.apply_one(change);
                 if let (Ok(()), Some(server)) = (&result, server) {
                     if new {
@@ -178,6 +178,10 @@ impl Director {
                 Ok(())
             }
             Change::Zero { service } => tables.zero(service.as_ref()),
+            Change::AddMarkRule { at, rule } => tables.add_mark_rule(at, &rule),
+            Change::DeleteMarkRule { at } => tables.delete_mark_rule(at),
+            Change::SetMarkRules(rules) => tables.set_mark_rules(&rules),
+            Change::SetVariable { name, value } => variables::set(tables, name, &value),
         }
     }
 
@@ -215,17 +219,13 @@ impl Director {
 
     /// Every second: lapsed connections go, and what others undid is done again.
     pub async fn tick(&mut self) {
+        variables::defend(self.dataplane.tables());
         self.live = self.dataplane.tables().sweep().live;
         for name in crate::sysctl::enforce() {
             tracing::warn!("{name} had been changed; it is set again");
         }
         if std::mem::take(&mut self.prune_due) {
-            let present = self
-                .dataplane
-                .tables()
-                .server_addresses()
-                .into_iter()
-                .collect();
+            let present = self.server_addresses().into_iter().collect();
             self.hops.retain(&present);
         }
         self.reconcile().await;
@@ -296,7 +296,7 @@ impl Director {
     pub async fn routed(&mut self, answers: Vec<(Ipv4Addr, Resolution)>) {
         for (server, resolution) in answers {
             let missing = resolution.is_err();
-            self.dataplane.tables().set_no_route(server, missing);
+            self.dataplane.tables().set_no_route(server.into(), missing);
             let effects = self.hops.routed(server, resolution);
             self.carry_out(effects);
         }
@@ -442,6 +442,16 @@ impl Director {
         Ok(())
     }
 
+    fn server_addresses(&mut self) -> Vec<Ipv4Addr> {
+        let addresses = self.dataplane.tables().server_addresses().into_iter();
+        addresses
+            .filter_map(|address| match address {
+                IpAddr::V4(address) => Some(address),
+                IpAddr::V6(_) => None,
+            })
+            .collect()
+    }
+
     async fn add_next_hops(&mut self, servers: impl IntoIterator<Item = Ipv4Addr>) {
         let new = self.hops.add(servers);
         self.resolve(new).await;
@@ -467,7 +477,9 @@ impl Director {
         for effect in effects {
             match effect {
                 Effect::Source { server, source } => {
-                    self.dataplane.tables().set_tunnel_source(server, source);
+                    self.dataplane
+                        .tables()
+                        .set_tunnel_source(server.into(), source.into());
                 }
                 Effect::Dead { server, dead, news } => {
                     if dead {
@@ -478,7 +490,9 @@ impl Director {
                     } else if news {
                         tracing::info!("real server {server}: its next hop answers");
                     }
-                    self.dataplane.tables().set_neighbour_dead(server, dead);
+                    self.dataplane
+                        .tables()
+                        .set_neighbour_dead(server.into(), dead);
                 }
                 Effect::Epoch => self.epoch_due = true,
             }

@@ -1,6 +1,6 @@
 use serde::{Deserialize, Serialize};
 
-use crate::{ServerKey, ServerSpec, ServiceKey, ServiceSpec, Timeouts};
+use crate::{MarkRule, ServerKey, ServerSpec, ServiceKey, ServiceSpec, Timeouts, Variable};
 
 /// One change to what the director does.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -41,5 +41,27 @@ pub enum Change {
     Zero {
         /// `None` for everything.
         service: Option<ServiceKey>,
+    },
+    /// Insert a mark rule as number `at`, counted from 1, or at the end.
+    AddMarkRule {
+        /// Its number, once it is there.
+        #[serde(default)]
+        at: Option<usize>,
+        /// The rule.
+        rule: MarkRule,
+    },
+    /// Remove a mark rule.
+    DeleteMarkRule {
+        /// Its number, counted from 1.
+        at: usize,
+    },
+    /// Replace all mark rules at once.
+    SetMarkRules(Vec<MarkRule>),
+    /// `sysctl net.ipv4.vs.…=…`.
+    SetVariable {
+        /// Which.
+        name: Variable,
+        /// Its value, as text.
+        value: String,
     },
 }

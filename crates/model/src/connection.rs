@@ -8,8 +8,10 @@ use crate::Protocol;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum ConnectionState {
-    /// No packet decided yet.
+    /// No packet decided yet; a persistence template that nothing confirmed.
     None,
+    /// A persistence template whose client was heard of in both directions.
+    Assured,
     /// TCP.
     Established,
     /// TCP.
@@ -32,6 +34,37 @@ pub enum ConnectionState {
     Synack,
     /// UDP's one state.
     Udp,
+    /// SCTP: first INIT.
+    Init1,
+    /// SCTP: INIT again.
+    Init,
+    /// SCTP: INIT-ACK by the server.
+    #[serde(rename = "C-SENT")]
+    CookieSent,
+    /// SCTP: COOKIE-ECHO by the client.
+    #[serde(rename = "C-REPLIED")]
+    CookieReplied,
+    /// SCTP: INIT by the server.
+    #[serde(rename = "C-WAIT")]
+    CookieWait,
+    /// SCTP: INIT-ACK by the client.
+    Cookie,
+    /// SCTP: COOKIE-ECHO by the server.
+    #[serde(rename = "C-ECHOED")]
+    CookieEchoed,
+    /// SCTP.
+    #[serde(rename = "S-SENT")]
+    ShutdownSent,
+    /// SCTP.
+    #[serde(rename = "S-RECEIVED")]
+    ShutdownReceived,
+    /// SCTP.
+    #[serde(rename = "S-ACK-SENT")]
+    ShutdownAckSent,
+    /// SCTP: ABORT in answer to the first INIT.
+    Rejected,
+    /// SCTP.
+    Closed,
 }
 
 impl ConnectionState {
@@ -50,6 +83,19 @@ impl ConnectionState {
             Self::Listen => "LISTEN",
             Self::Synack => "SYNACK",
             Self::Udp => "UDP",
+            Self::Assured => "ASSURED",
+            Self::Init1 => "INIT1",
+            Self::Init => "INIT",
+            Self::CookieSent => "C-SENT",
+            Self::CookieReplied => "C-REPLIED",
+            Self::CookieWait => "C-WAIT",
+            Self::Cookie => "COOKIE",
+            Self::CookieEchoed => "C-ECHOED",
+            Self::ShutdownSent => "S-SENT",
+            Self::ShutdownReceived => "S-RECEIVED",
+            Self::ShutdownAckSent => "S-ACK-SENT",
+            Self::Rejected => "REJECTED",
+            Self::Closed => "CLOSED",
         }
     }
 }
@@ -57,11 +103,15 @@ impl ConnectionState {
 /// One entry of the connection table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ConnectionView {
-    /// Transport protocol.
-    pub protocol: Protocol,
-    /// Client address and port.
+    /// Transport protocol; `None` for templates of firewall marks, which hold for every protocol.
+    pub protocol: Option<Protocol>,
+    /// A persistence template: it says where new connections of a client go.
+    #[serde(default)]
+    pub template: bool,
+    /// Client address and port; of a template, the client's network and 0.
     pub client: SocketAddr,
-    /// VIP and virtual port.
+    /// VIP and virtual port. A template of a firewall mark has the mark in place of the address, as
+    /// `0.0.0.7:0`.
     pub virtual_addr: SocketAddr,
     /// Real server address and port.
     pub destination: SocketAddr,

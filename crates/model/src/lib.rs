@@ -9,19 +9,23 @@ mod change;
 mod connection;
 mod counters;
 mod error;
+mod mark;
 mod scheduler;
 mod server;
 mod service;
 mod timeouts;
 pub mod validate;
+mod variable;
 
 pub use change::Change;
 pub use connection::{ConnectionState, ConnectionView};
 pub use counters::{Counters, RateEstimator, Rates};
 pub use error::Error;
+pub use mark::{MarkRule, PortRange};
 pub use scheduler::{SchedFlags, Scheduler};
 pub use server::{
     Encapsulation, Forwarding, ServerKey, ServerSpec, ServerView, TunnelChecksum, Weight,
 };
 pub use service::{Family, Persistence, Protocol, ServiceKey, ServiceSpec, ServiceView};
 pub use timeouts::Timeouts;
+pub use variable::{Range, Variable, VariableView};

@@ -2,13 +2,25 @@
 
 use std::net::IpAddr;
 
-use crate::{Error, Family, Forwarding, ServerSpec, ServiceSpec};
+use crate::{Error, Family, Forwarding, ServerSpec, ServiceKey, ServiceSpec};
+
+/// The persistence engine there is (`--pe`).
+pub const SIP: &str = "sip";
 
 /// Checks a service by itself.
 ///
 /// # Errors
-/// [`Error::Invalid`] for an IPv6 prefix outside 1..=128.
+/// [`Error::Invalid`] for an IPv6 prefix outside 1..=128 or for mark 0,
+/// [`Error::SchedulerNotFound`] for an unknown persistence engine.
 pub fn service(spec: &ServiceSpec) -> Result<(), Error> {
+    if let ServiceKey::Mark { mark: 0, .. } = spec.key {
+        return Err(Error::Invalid("firewall mark 0".into()));
+    }
+    if let Some(engine) = &spec.persistence_engine
+        && engine != SIP
+    {
+        return Err(Error::SchedulerNotFound(engine.clone()));
+    }
     if spec.key.family() == Family::V6 && !(1..=128).contains(&spec.prefix_len) {
         return Err(Error::Invalid(format!(
             "IPv6 prefix length {}",

@@ -1,7 +1,7 @@
 use std::io::{self, Write};
 use std::net::SocketAddr;
 
-use pointsman_model::ConnectionView;
+use pointsman_model::{ConnectionView, Protocol};
 
 use super::names::{Names, endpoint};
 
@@ -27,8 +27,7 @@ pub fn print_connections(
         "pro expire state       source             virtual            destination{engines}"
     )?;
     for connection in connections {
-        let name =
-            |addr: SocketAddr| endpoint(names, addr.ip(), addr.port(), Some(connection.protocol));
+        let name = |addr: SocketAddr| endpoint(names, addr.ip(), addr.port(), connection.protocol);
         let expires = format!(
             "{:02}:{:02}",
             connection.expires_secs / 60,
@@ -37,7 +36,7 @@ pub fn print_connections(
         writeln!(
             out,
             "{:<3} {expires:<6} {:<11} {:<18} {:<18} {}",
-            connection.protocol.name(),
+            connection.protocol.map_or("IP", Protocol::name),
             connection.state.name(),
             name(connection.client),
             name(connection.virtual_addr),

@@ -185,6 +185,10 @@ impl Kernel {
             Change::SetTimeouts(change) => self.timeouts = self.timeouts.with(*change),
             Change::Zero { service: Some(key) } => zero(self.find_mut(key)?),
             Change::Zero { service: None } => self.services.iter_mut().for_each(zero),
+            Change::AddMarkRule { .. }
+            | Change::DeleteMarkRule { .. }
+            | Change::SetMarkRules(_)
+            | Change::SetVariable { .. } => unreachable!("ipvsadm asks for none of these"),
         }
         Ok(())
     }
@@ -226,10 +230,11 @@ fn proc_connection(fields: &[&str]) -> ConnectionView {
     };
     ConnectionView {
         protocol: match fields[0] {
-            "TCP" => Protocol::Tcp,
-            "UDP" => Protocol::Udp,
+            "TCP" => Some(Protocol::Tcp),
+            "UDP" => Some(Protocol::Udp),
             other => panic!("no connections of {other} are recorded"),
         },
+        template: false,
         client: endpoint(1),
         virtual_addr: endpoint(3),
         destination: endpoint(5),

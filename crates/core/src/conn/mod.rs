@@ -6,10 +6,9 @@ mod table;
 
 pub use key::{Hash, Key};
 pub use slot::{
-    FLAG_INACTIVE, FLAG_NO_OUTPUT, FLAG_REPLY, Hints, KIND_FTP, KIND_METHOD, KIND_REWRITE, KIND_TO_LOOPBACK,
-    KIND_TO_STACK, KIND_WILDCARD, NO_PARTNER, Set, Slot, Status, TAG_EMPTY, Tag, Word, has_lapsed,
+    FLAG_INACTIVE, FLAG_NO_OUTPUT, FLAG_REPLY, Hints, KIND_FTP, KIND_METHOD, KIND_REWRITE,
+    KIND_TO_LOOPBACK, KIND_TO_STACK, KIND_WILDCARD, NO_PARTNER, Set, Slot, Status, TAG_EMPTY, Tag,
+    Word, has_lapsed,
 };
-pub use table::{
-    Found, NO_SLOT, check, claim, find, has_children, kill, parent, search, slot,
-};
+pub use table::{Found, NO_SLOT, check, claim, find, has_children, kill, parent, search, slot};
 pub(crate) use table::{leave_parent, partner, publish, release};

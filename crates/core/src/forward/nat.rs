@@ -97,7 +97,7 @@ pub fn sctp_ports<P: Packet>(
 
 /// Writes an IPv6 address over the one at `at`; what that changes in a sum.
 #[inline(always)]
-pub fn replace_address<P: Packet>(
+pub(crate) fn replace_address<P: Packet>(
     packet: &mut P,
     at: usize,
     new: *const Address,
@@ -133,8 +133,11 @@ pub fn rewrite_wide<T: Tables, P: Packet, M: Mode>(
             &raw const (*wide).new_destination,
         )
     };
-    let addresses = replace_address(packet, flow.l3 + ipv6::SOURCE, source)?
-        .and(replace_address(packet, flow.l3 + ipv6::DESTINATION, destination)?);
+    let addresses = replace_address(packet, flow.l3 + ipv6::SOURCE, source)?.and(replace_address(
+        packet,
+        flow.l3 + ipv6::DESTINATION,
+        destination,
+    )?);
     packet.write(flow.l3 + ipv6::HOP_LIMIT, flow.ttl.wrapping_sub(hop_step))?;
     transport::<P, M>(packet, flow, addresses, ports)
 }

@@ -83,8 +83,12 @@ pub fn translate_wide<T: Tables, P: Packet>(
 ) -> Option<()> {
     let wide = tables.wide(slot)?;
     // SAFETY: the record lies in the map.
-    let (new_source, new_destination): (*const Address, *const Address) =
-        unsafe { (&raw const (*wide).new_source, &raw const (*wide).new_destination) };
+    let (new_source, new_destination): (*const Address, *const Address) = unsafe {
+        (
+            &raw const (*wide).new_source,
+            &raw const (*wide).new_destination,
+        )
+    };
     let (outer_at, outer_new) = if reply {
         (flow.l3 + ipv6::SOURCE, new_source)
     } else {

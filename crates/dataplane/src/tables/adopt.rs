@@ -1,19 +1,20 @@
 //! Reading services and servers back from tables that an earlier daemon left.
 
-use std::net::{IpAddr, Ipv4Addr};
-use std::num::NonZeroU32;
+use std::net::Ipv4Addr;
+use std::num::{NonZeroU16, NonZeroU32};
 
 use pointsman_core::forward;
 use pointsman_core::layout::{
-    MAX_SERVERS, MAX_SERVICES, SERVER_AVAILABLE, ServerRecord, ServiceRecord,
+    ENGINE_SIP, MAX_SERVERS, MAX_SERVICES, SERVER_AVAILABLE, SERVER_IPV6, SERVICE_ONE_PACKET,
+    ServerRecord, ServiceRecord, TUNNEL_CSUM, TUNNEL_GRE, TUNNEL_GUE, TUNNEL_REMCSUM,
 };
 use pointsman_model::{
-    Encapsulation, Forwarding, Persistence, Protocol, RateEstimator, SchedFlags, Scheduler,
-    ServerKey, ServerSpec, ServiceKey, ServiceSpec, Weight,
+    Encapsulation, Family, Forwarding, Persistence, RateEstimator, SchedFlags, Scheduler,
+    ServerKey, ServerSpec, ServiceKey, ServiceSpec, TunnelChecksum, Weight, validate,
 };
 
 use super::schedule::{self, Block, Place};
-use super::{Server, Service, Tables, counters};
+use super::{Server, Service, Tables, address, counters, services};
 
 impl Tables {
     /// Rebuilds the index from the tables. Counters go on, rates start from zero.
@@ -49,6 +50,7 @@ impl Tables {
             self.next_order = self.next_order.max(record.order + 1);
             let block = self.block_of(&record);
             blocks.extend(block);
+            self.count_service(&spec.key);
             self.by_key.insert(spec.key, index);
             self.services[index as usize] = Some(Service {
                 spec,
@@ -59,6 +61,7 @@ impl Tables {
             });
         }
         self.arena.adopt(blocks);
+        self.tell_kinds();
     }
 
     fn adopt_servers(&mut self) {
@@ -88,9 +91,10 @@ impl Tables {
                             rates,
                         },
                     );
-                    if let IpAddr::V4(rip) = spec.key.addr {
-                        self.by_address.entry(rip).or_default().push(index);
-                    }
+                    self.by_address
+                        .entry(spec.key.addr)
+                        .or_default()
+                        .push(index);
                     listed.push((record.order, record.service, index));
                 }
                 Some(service) => {
@@ -100,7 +104,7 @@ impl Tables {
                 None => {
                     let key = ServiceKey::Mark {
                         mark: u32::MAX - index,
-                        family: pointsman_model::Family::V4,
+                        family: Family::V4,
                     };
                     self.trash.insert((key, spec.key), index);
                 }
@@ -140,33 +144,55 @@ impl Tables {
 }
 
 fn service_spec(record: &ServiceRecord) -> Option<ServiceSpec> {
-    let key = ServiceKey::Address {
-        protocol: Protocol::from_number(record.id.proto)?,
-        addr: IpAddr::V4(Ipv4Addr::from(record.id.vip.as_v4().octets())),
-        port: record.id.vport.get(),
-    };
+    let key = services::service_key(&record.id)?;
     let mut spec = ServiceSpec::new(key, schedule::of_number(record.sched as u8));
     spec.sched_flags = SchedFlags::from_bits_truncate(record.flags);
     spec.persistence =
         NonZeroU32::new(record.timeout_secs).map(|timeout_secs| Persistence { timeout_secs });
-    spec.netmask = Ipv4Addr::from(record.netmask.as_v4().octets());
+    match key.family() {
+        Family::V4 => spec.netmask = Ipv4Addr::from(record.netmask.as_v4().octets()),
+        Family::V6 => {
+            let ones = record.netmask.0.map(u32::count_ones);
+            spec.prefix_len = ones.iter().sum::<u32>() as u8;
+        }
+    }
+    spec.one_packet = record.flags & SERVICE_ONE_PACKET != 0;
+    if record.engine == ENGINE_SIP {
+        spec.persistence_engine = Some(validate::SIP.to_owned());
+    }
     Some(spec)
 }
 
 fn server_spec(record: &ServerRecord) -> ServerSpec {
     ServerSpec {
         key: ServerKey {
-            addr: IpAddr::V4(Ipv4Addr::from(record.rip.as_v4().octets())),
+            addr: address::ip(record.rip, record.flags & SERVER_IPV6 != 0),
             port: record.rport.get(),
         },
         forwarding: match record.method {
             forward::NAT => Forwarding::Masquerade,
-            forward::TUNNEL => Forwarding::Tunnel(Encapsulation::Ipip),
+            forward::TUNNEL => Forwarding::Tunnel(encapsulation(record)),
             forward::LOCAL => Forwarding::Local,
             _ => Forwarding::Route,
         },
         weight: Weight::new(record.weight).unwrap_or(Weight::QUIESCED),
         upper_threshold: record.upper_threshold,
         lower_threshold: record.lower_threshold,
+    }
+}
+
+fn encapsulation(record: &ServerRecord) -> Encapsulation {
+    let checksum = match record.tunnel_flags {
+        TUNNEL_CSUM => TunnelChecksum::Full,
+        TUNNEL_REMCSUM => TunnelChecksum::Remote,
+        _ => TunnelChecksum::None,
+    };
+    match (
+        record.tunnel_type,
+        NonZeroU16::new(record.tunnel_port.get()),
+    ) {
+        (TUNNEL_GUE, Some(port)) => Encapsulation::Gue { port, checksum },
+        (TUNNEL_GRE, _) => Encapsulation::Gre { checksum },
+        _ => Encapsulation::Ipip,
     }
 }

@@ -2,14 +2,16 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use pointsman_core::conn::{Hints, Set};
 use pointsman_core::drop::Drop;
 use pointsman_core::fragment::FragmentId;
 use pointsman_core::host;
 use pointsman_core::layout::{
-    Control, DROP_SLOTS, EVICTIONS, Egress, MAX_EGRESS, MAX_SCHEDULE_WORDS, MAX_SERVERS,
-    MAX_SERVICES, Runtime, ServerRecord, ServiceId, ServiceRecord, Stats, WAYS, Wanted, Wide,
+    Control, DROP_SLOTS, EVICTIONS, Egress, MAX_EGRESS, MAX_MARK_RULES, MAX_SCHEDULE_WORDS,
+    MAX_SERVERS, MAX_SERVICES, MarkRule, Runtime, ServerRecord, ServiceId, ServiceRecord, Stats,
+    WAYS, Wanted, Wide,
 };
 
 use crate::memory::Mapped;
@@ -78,6 +80,8 @@ pub struct Maps {
     pub stats: Mapped<Stats>,
     /// Drop counters, a stripe for each CPU.
     pub drops: Mapped<u64>,
+    /// Native mark rules, in two halves.
+    pub mark_rules: Mapped<MarkRule>,
     /// Interfaces to leave by.
     pub egress: Mapped<Egress>,
     /// User space's notes.
@@ -97,16 +101,17 @@ impl Maps {
     pub fn in_memory(sets: u32, clock: Box<dyn Fn() -> u32 + Send>) -> Self {
         let maps = Self {
             runtime: Mapped::in_memory(1),
-            connections: Mapped::in_memory(sets.next_power_of_two() + 1),
+            connections: Mapped::in_memory(sets.next_power_of_two() + THREADS),
             hints: Mapped::in_memory(sets.next_power_of_two()),
-            wide: Mapped::in_memory((sets.next_power_of_two() + 1) * WAYS),
-            controls: Mapped::in_memory((sets.next_power_of_two() + 1) * WAYS),
-            wanted: Mapped::in_memory(1),
+            wide: Mapped::in_memory((sets.next_power_of_two() + THREADS) * WAYS),
+            controls: Mapped::in_memory((sets.next_power_of_two() + THREADS) * WAYS),
+            wanted: Mapped::in_memory(THREADS),
             services: Mapped::in_memory(MAX_SERVICES),
             servers: Mapped::in_memory(MAX_SERVERS),
             schedules: Mapped::in_memory(MAX_SCHEDULE_WORDS),
             stats: Mapped::in_memory(MAX_SERVERS),
             drops: Mapped::in_memory(DROP_SLOTS),
+            mark_rules: Mapped::in_memory(2 * MAX_MARK_RULES),
             egress: Mapped::in_memory(MAX_EGRESS),
             ledger: Mapped::in_memory(LEDGER_LEN),
             service_ids: Box::new(HashMap::new()),
@@ -129,6 +134,18 @@ impl Maps {
             unsafe { *counter += 1 };
         }
     }
+}
+
+/// Threads that may be hosts of the core at once: what CPUs are to programs.
+const THREADS: u32 = 64;
+
+/// A number of the calling thread's own, as long as there are not too many.
+fn thread() -> u32 {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    thread_local! {
+        static OWN: u32 = NEXT.fetch_add(1, Ordering::Relaxed) % THREADS;
+    }
+    OWN.with(|own| *own)
 }
 
 impl host::Tables for Maps {
@@ -154,7 +171,7 @@ impl host::Tables for Maps {
         self.controls.at(slot)
     }
     fn wanted(&self) -> Option<*mut Wanted> {
-        self.wanted.at(0)
+        self.wanted.at(thread())
     }
     fn service_index(&self, id: &ServiceId) -> Option<u32> {
         self.service_ids.get(id)
@@ -171,13 +188,16 @@ impl host::Tables for Maps {
     fn stats(&self, server: u32) -> Option<*mut Stats> {
         self.stats.at(server)
     }
+    fn mark_rule(&self, index: u32) -> Option<*const MarkRule> {
+        self.mark_rules.at(index).map(<*mut MarkRule>::cast_const)
+    }
     fn egress(&self, index: u16) -> Option<*const Egress> {
         self.egress
             .at(u32::from(index))
             .map(<*mut Egress>::cast_const)
     }
     fn cpu(&self) -> u32 {
-        0
+        thread()
     }
     fn fragment(&self, id: &FragmentId) -> Option<u64> {
         self.fragments.borrow().get(id).copied()

@@ -3,22 +3,30 @@
 //! The tables are the truth: everything a restarted daemon has to know can be read back from them.
 //! What this module keeps besides is an index of it, and the rate estimators.
 
+mod address;
 mod adopt;
+mod connections;
 mod counters;
 mod egress;
 pub mod maps;
+mod marks;
 mod place;
 mod schedule;
 mod servers;
 mod services;
+mod settings;
 mod sweep;
+#[cfg(test)]
+mod tests;
 mod views;
 
 use std::collections::{HashMap, HashSet};
-use std::net::Ipv4Addr;
+use std::hash::{BuildHasher as _, Hasher as _, RandomState};
+use std::net::IpAddr;
+use std::time::Instant;
 
-use pointsman_core::layout::{Runtime, Settings, VERSION, WAYS};
-use pointsman_core::proto::{UDP_DEFAULT_SECS, UDP_TIMEOUT, tcp};
+use pointsman_core::layout::{Runtime, ServiceId, Settings, VERSION, WAYS};
+use pointsman_core::proto::{SCTP_TIMEOUT, UDP_DEFAULT_SECS, UDP_TIMEOUT, sctp, tcp};
 use pointsman_model::{
     ConnectionView, RateEstimator, ServerKey, ServerSpec, ServiceKey, ServiceSpec, Timeouts,
 };
@@ -34,8 +42,11 @@ pub struct Tables {
     hz: u32,
     services: Vec<Option<Service>>,
     by_key: HashMap<ServiceKey, u32>,
+    /// Services on each VIP, by the id that stands for "some service uses it".
+    vips: HashMap<ServiceId, u32>,
+    kinds: Kinds,
     servers: HashMap<u32, Server>,
-    by_address: HashMap<Ipv4Addr, Vec<u32>>,
+    by_address: HashMap<IpAddr, Vec<u32>>,
     /// Removed servers that connections may still refer to, by service and server.
     trash: HashMap<(ServiceKey, ServerKey), u32>,
     free_servers: Vec<u32>,
@@ -47,6 +58,22 @@ pub struct Tables {
     /// Interfaces XDP may send out of.
     xdp: HashSet<u32>,
     totals: RateEstimator,
+    /// Interfaces by name, for mark rules.
+    interfaces: HashMap<String, u32>,
+    /// When mark rules last changed halves.
+    marks_changed: Option<Instant>,
+    /// A server went whose connections are to go with it.
+    nodest_due: bool,
+    /// State of the small generator that `drop_entry` chooses by; never 0.
+    random: u64,
+}
+
+/// Services of the kinds that packets look for only where there are any.
+#[derive(Default)]
+struct Kinds {
+    marks: u32,
+    any_port: u32,
+    ftp: u32,
 }
 
 struct Service {
@@ -77,6 +104,9 @@ pub(crate) fn fresh_runtime(cpus: u32, hz: u32, seed: [u64; 2]) -> Runtime {
         runtime.timeouts[state] = secs * hz;
     }
     runtime.timeouts[UDP_TIMEOUT] = UDP_DEFAULT_SECS * hz;
+    for (state, secs) in sctp::DEFAULT_SECS.into_iter().enumerate() {
+        runtime.timeouts[SCTP_TIMEOUT + state] = secs * hz;
+    }
     runtime.settings = Settings {
         conn_reuse_mode: 1,
         pmtu_disc: 1,
@@ -84,6 +114,9 @@ pub(crate) fn fresh_runtime(cpus: u32, hz: u32, seed: [u64; 2]) -> Runtime {
         lblcr_expiration: 86_400 * hz,
         ..Settings::default()
     };
+    runtime.defence.amemthresh = 1024;
+    runtime.defence.am_droprate = 10;
+    runtime.defence.run_estimation = 1;
     runtime
 }
 
@@ -97,6 +130,8 @@ impl Tables {
             maps,
             services: Vec::new(),
             by_key: HashMap::new(),
+            vips: HashMap::new(),
+            kinds: Kinds::default(),
             servers: HashMap::new(),
             by_address: HashMap::new(),
             trash: HashMap::new(),
@@ -106,6 +141,10 @@ impl Tables {
             vlan_devices: HashMap::new(),
             xdp: HashSet::new(),
             totals: RateEstimator::default(),
+            interfaces: HashMap::new(),
+            marks_changed: None,
+            nodest_due: false,
+            random: RandomState::new().build_hasher().finish() | 1,
         };
         tables.adopt();
         tables
@@ -113,7 +152,7 @@ impl Tables {
 
     /// Live connections, in the order of the table.
     pub fn connections(&self) -> Vec<ConnectionView> {
-        sweep::list(&self.maps, self.hz)
+        connections::list(&self.maps, self.hz)
     }
 
     /// Slots of the connection table.
@@ -149,10 +188,11 @@ impl Tables {
         }
     }
 
-    /// Removes lapsed connections, settles the counts of their servers, and frees servers nobody
-    /// refers to any more; to be called every second.
+    /// Removes lapsed connections and those that the variables give up, settles the counts of their
+    /// servers, and frees servers nobody refers to any more; to be called every second.
     pub fn sweep(&mut self) -> Sweep {
         let done = self.sweep_connections();
+        self.sweep_by_settings();
         self.empty_trash();
         done
     }
@@ -164,6 +204,7 @@ impl Tables {
 
     /// An interface appeared or changed.
     pub fn set_interface(&mut self, interface: &Interface) {
+        self.mark_interface(interface);
         if let Some((parent, _)) = interface.vlan {
             self.vlan_devices.insert(interface.index, parent);
             self.count_vlan_devices();
@@ -177,6 +218,7 @@ impl Tables {
 
     /// An interface is gone.
     pub fn remove_interface(&mut self, index: u32) {
+        self.unmark_interface(index);
         if self.vlan_devices.remove(&index).is_some() {
             self.count_vlan_devices();
         }

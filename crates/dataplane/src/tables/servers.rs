@@ -2,20 +2,22 @@
 //!
 //! A removed server goes to the trash and keeps its index until no connection refers to it.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 
-use pointsman_core::addr::{Address, Be16, Be32};
+use pointsman_core::addr::Be16;
 use pointsman_core::atomic;
 use pointsman_core::forward;
 use pointsman_core::host::Tables as _;
 use pointsman_core::layout::{
-    MAX_SERVERS, SERVER_AVAILABLE, SERVER_NEIGHBOUR_DEAD, SERVER_NO_ROUTE, ServerRecord,
+    MAX_SERVERS, SERVER_AVAILABLE, SERVER_IPV6, SERVER_NEIGHBOUR_DEAD, SERVER_NO_ROUTE,
+    ServerRecord, TUNNEL_CSUM, TUNNEL_GRE, TUNNEL_GUE, TUNNEL_IPIP, TUNNEL_REMCSUM,
 };
 use pointsman_model::{
-    Encapsulation, Error, Forwarding, RateEstimator, ServerKey, ServerSpec, ServiceKey, validate,
+    Encapsulation, Error, Forwarding, RateEstimator, ServerKey, ServerSpec, ServiceKey,
+    TunnelChecksum, validate,
 };
 
-use super::{Server, Tables, counters};
+use super::{Server, Tables, address, counters};
 
 impl Tables {
     /// Adds a real server at the head of its service's list.
@@ -24,7 +26,7 @@ impl Tables {
     /// As IPVS; [`Error::NotSupported`] for what is not there yet.
     pub fn add_server(&mut self, key: &ServiceKey, spec: &ServerSpec) -> Result<(), Error> {
         let index = self.index_of(key).ok_or(Error::NoSuchService)?;
-        let rip = self.check_server(index, spec)?;
+        self.check_server(index, spec)?;
         if self.find_server(index, &spec.key).is_some() {
             return Err(Error::DestinationExists);
         }
@@ -37,8 +39,13 @@ impl Tables {
         if revived.is_none() {
             // SAFETY: all bits zero is a valid record.
             let mut record: ServerRecord = unsafe { std::mem::zeroed() };
-            record.rip = Address::v4(Be32::from_octets(rip.octets()));
+            record.rip = address::shared(spec.key.addr);
             record.rport = Be16::new(spec.key.port);
+            record.flags = if spec.key.addr.is_ipv6() {
+                SERVER_IPV6
+            } else {
+                0
+            };
             record.in_use = 1;
             self.maps.servers.write(server, record);
         }
@@ -61,8 +68,11 @@ impl Tables {
                 rates: RateEstimator::starting_at(raw),
             },
         );
-        self.inherit(rip, server);
-        self.by_address.entry(rip).or_default().push(server);
+        self.inherit(spec.key.addr, server);
+        self.by_address
+            .entry(spec.key.addr)
+            .or_default()
+            .push(server);
         self.keep_place(index, None);
         self.service_mut(index).servers.insert(0, server);
         let added = self.compile(index);
@@ -113,20 +123,20 @@ impl Tables {
     }
 
     /// Addresses of all real servers, without repetition: their next hops are to be kept resolved.
-    pub fn server_addresses(&self) -> Vec<Ipv4Addr> {
+    pub fn server_addresses(&self) -> Vec<IpAddr> {
         self.by_address.keys().copied().collect()
     }
 
     /// Whether some service has a real server at this address.
-    pub fn has_server_at(&self, address: Ipv4Addr) -> bool {
+    pub fn has_server_at(&self, address: IpAddr) -> bool {
         self.by_address.contains_key(&address)
     }
 
     /// Source address of tunnels towards `server`: what the route there prefers.
-    pub fn set_tunnel_source(&mut self, server: Ipv4Addr, source: Ipv4Addr) {
+    pub fn set_tunnel_source(&mut self, server: IpAddr, source: IpAddr) {
         for &index in self.by_address.get(&server).into_iter().flatten() {
             self.with_server_record(index, |at| {
-                let source = Address::v4(Be32::from_octets(source.octets()));
+                let source = address::shared(source);
                 // SAFETY: the pointer is into the map.
                 unsafe { (&raw mut (*at).tunnel_source).write_volatile(source) };
             });
@@ -135,7 +145,7 @@ impl Tables {
 
     /// The neighbour towards `server` does not answer (or answers again); packets to it are a
     /// named drop while it does not.
-    pub fn set_neighbour_dead(&mut self, server: Ipv4Addr, dead: bool) {
+    pub fn set_neighbour_dead(&mut self, server: IpAddr, dead: bool) {
         for &index in self.by_address.get(&server).into_iter().flatten() {
             self.set_flag(index, SERVER_NEIGHBOUR_DEAD, dead);
         }
@@ -143,7 +153,7 @@ impl Tables {
 
     /// No route leads to `server`, or one does (again); connections to it are refused while none
     /// does.
-    pub fn set_no_route(&mut self, server: Ipv4Addr, missing: bool) {
+    pub fn set_no_route(&mut self, server: IpAddr, missing: bool) {
         let mut changed = false;
         for &index in self.by_address.get(&server).into_iter().flatten() {
             let old = self.maps.servers.read(index).map_or(0, |s| s.flags) & SERVER_NO_ROUTE != 0;
@@ -164,7 +174,7 @@ impl Tables {
             .find(|s| self.servers[s].spec.key == *key)
     }
 
-    pub(super) fn check_server(&self, index: u32, spec: &ServerSpec) -> Result<Ipv4Addr, Error> {
+    pub(super) fn check_server(&self, index: u32, spec: &ServerSpec) -> Result<(), Error> {
         let service = self.services[index as usize]
             .as_ref()
             .expect("indexed services exist");
@@ -178,29 +188,32 @@ impl Tables {
             }
             _ => None,
         };
-        if let Some(what) = missing {
-            return Err(Error::NotSupported(what.into()));
-        }
-        match spec.key.addr {
-            IpAddr::V4(rip) => Ok(rip),
-            IpAddr::V6(_) => Err(Error::NotSupported("IPv6 real servers".into())),
+        match missing {
+            Some(what) => Err(Error::NotSupported(what.into())),
+            None => Ok(()),
         }
     }
 
     /// Writes what an operator may change about a server.
     pub(super) fn describe_server(&mut self, server: u32, spec: &ServerSpec) {
+        let (kind, port, flags) = tunnel(spec.forwarding);
         self.with_server_record(server, |at| {
             // SAFETY: the pointer is into the map.
             unsafe {
                 (&raw mut (*at).method).write_volatile(method(spec.forwarding));
+                (&raw mut (*at).tunnel_type).write_volatile(kind);
+                (&raw mut (*at).tunnel_port).write_volatile(Be16::new(port));
+                (&raw mut (*at).tunnel_flags).write_volatile(flags);
                 (&raw mut (*at).weight).write_volatile(spec.weight.get());
+                (&raw mut (*at).upper_threshold).write_volatile(spec.upper_threshold);
+                (&raw mut (*at).lower_threshold).write_volatile(spec.lower_threshold);
             }
         });
         self.set_flag(server, SERVER_AVAILABLE, true);
     }
 
     /// What is known of the way to an address holds for every server that has it.
-    pub(super) fn inherit(&self, rip: Ipv4Addr, server: u32) {
+    pub(super) fn inherit(&self, rip: IpAddr, server: u32) {
         let sibling = self
             .by_address
             .get(&rip)
@@ -262,15 +275,14 @@ impl Tables {
     /// Into the trash, where it stays until no connection refers to it.
     pub(super) fn discard(&mut self, server: u32) {
         self.set_flag(server, SERVER_AVAILABLE, false);
+        self.nodest_due |= self.expires_nodest();
         let Some(Server { spec, service, .. }) = self.servers.remove(&server) else {
             return;
         };
-        if let IpAddr::V4(rip) = spec.key.addr
-            && let Some(indices) = self.by_address.get_mut(&rip)
-        {
+        if let Some(indices) = self.by_address.get_mut(&spec.key.addr) {
             indices.retain(|&s| s != server);
             if indices.is_empty() {
-                self.by_address.remove(&rip);
+                self.by_address.remove(&spec.key.addr);
             }
         }
         self.trash.insert((service, spec.key), server);
@@ -288,6 +300,7 @@ impl Tables {
             unsafe {
                 if atomic::load(&raw const (*at).active) != 0
                     || atomic::load(&raw const (*at).inactive) != 0
+                    || atomic::load(&raw const (*at).persistent) != 0
                 {
                     (&raw mut (*at).idle_since).write_volatile(0);
                     return true;
@@ -314,5 +327,26 @@ fn method(forwarding: Forwarding) -> u8 {
         Forwarding::Local => forward::LOCAL,
         Forwarding::Tunnel(_) => forward::TUNNEL,
         Forwarding::Route => forward::DIRECT,
+    }
+}
+
+/// Type, port and flags of a tunnel; zeros for every other method.
+fn tunnel(forwarding: Forwarding) -> (u8, u16, u8) {
+    match forwarding {
+        Forwarding::Tunnel(Encapsulation::Gue { port, checksum }) => {
+            (TUNNEL_GUE, port.get(), tunnel_flags(checksum))
+        }
+        Forwarding::Tunnel(Encapsulation::Gre { checksum }) => {
+            (TUNNEL_GRE, 0, tunnel_flags(checksum))
+        }
+        _ => (TUNNEL_IPIP, 0, 0),
+    }
+}
+
+fn tunnel_flags(checksum: TunnelChecksum) -> u8 {
+    match checksum {
+        TunnelChecksum::None => 0,
+        TunnelChecksum::Full => TUNNEL_CSUM,
+        TunnelChecksum::Remote => TUNNEL_REMCSUM,
     }
 }

@@ -1,27 +1,30 @@
 //! Adding, changing and removing virtual services.
 
-use std::net::IpAddr;
-
 use pointsman_core::addr::{Address, Be16, Be32};
-use pointsman_core::layout::{ID_IPV4, MAX_SERVICES, ServiceId, ServiceRecord};
+use pointsman_core::layout::{
+    ENGINE_SIP, ID_IPV4, ID_IPV6, ID_MARK4, ID_MARK6, MAX_SERVICES, SERVICE_ONE_PACKET,
+    SERVICE_PERSISTENT, ServiceId, ServiceRecord,
+};
 use pointsman_model::{
-    Counters, Error, Protocol, RateEstimator, ServiceKey, ServiceSpec, validate,
+    Counters, Error, Family, Protocol, RateEstimator, ServiceKey, ServiceSpec, validate,
 };
 
 use super::schedule::Place;
-use super::{Service, Tables, counters, schedule};
+use super::{Service, Tables, address, counters, schedule};
+
+/// Control port of FTP.
+const FTP: u16 = 21;
 
 impl Tables {
     /// Adds a service.
     ///
     /// # Errors
-    /// As IPVS; [`Error::NotSupported`] for what is not there yet.
+    /// As IPVS.
     pub fn add_service(&mut self, spec: &ServiceSpec) -> Result<(), Error> {
-        supported_service(spec)?;
-        validate::service(spec)?;
         if self.by_key.contains_key(&spec.key) {
             return Err(Error::ServiceExists);
         }
+        validate::service(spec)?;
         let index = match self.services.iter().position(Option::is_none) {
             Some(free) => free,
             None if self.services.len() < MAX_SERVICES as usize => {
@@ -31,20 +34,7 @@ impl Tables {
             None => return Err(Error::NoRoom(format!("{MAX_SERVICES} virtual services"))),
         };
         let index = index as u32;
-        let id = service_id(&spec.key).ok_or_else(|| Error::NotSupported("IPv6".into()))?;
-        self.maps
-            .service_ids
-            .insert(id, index)
-            .map_err(Error::NoRoom)?;
-        let any = ServiceId {
-            vport: Be16::default(),
-            proto: 0,
-            ..id
-        };
-        self.maps
-            .service_ids
-            .insert(any, index)
-            .map_err(Error::NoRoom)?;
+        let id = service_id(&spec.key);
         // SAFETY: all bits zero is a valid record.
         let mut record: ServiceRecord = unsafe { std::mem::zeroed() };
         record.id = id;
@@ -52,6 +42,7 @@ impl Tables {
         record.order = self.take_order();
         describe(&mut record, spec);
         self.maps.services.write(index, record);
+        self.publish(id, index)?;
         counters::set_folded(&self.maps, index, Counters::default());
         self.services[index as usize] = Some(Service {
             spec: spec.clone(),
@@ -61,6 +52,8 @@ impl Tables {
             rates: RateEstimator::default(),
         });
         self.by_key.insert(spec.key, index);
+        self.count_service(&spec.key);
+        self.tell_kinds();
         Ok(())
     }
 
@@ -70,7 +63,6 @@ impl Tables {
     /// As IPVS.
     pub fn edit_service(&mut self, spec: &ServiceSpec) -> Result<(), Error> {
         let index = self.index_of(&spec.key).ok_or(Error::NoSuchService)?;
-        supported_service(spec)?;
         validate::service(spec)?;
         let service = self.service_mut(index);
         let rescheduled = service.spec.scheduler != spec.scheduler;
@@ -88,6 +80,7 @@ impl Tables {
                     (&raw mut (*at).timeout_secs).write_volatile(record.timeout_secs);
                     (&raw mut (*at).netmask).write_volatile(record.netmask);
                     (&raw mut (*at).sched).write_volatile(record.sched);
+                    (&raw mut (*at).engine).write_volatile(record.engine);
                 }
             });
         }
@@ -105,25 +98,19 @@ impl Tables {
     /// [`Error::NoSuchService`].
     pub fn delete_service(&mut self, key: &ServiceKey) -> Result<(), Error> {
         let index = self.index_of(key).ok_or(Error::NoSuchService)?;
-        if let Some(id) = service_id(key) {
-            self.maps.service_ids.remove(&id);
-            let ServiceKey::Address { addr, .. } = key else {
-                unreachable!("it has an id")
-            };
-            let last = !self.by_key.keys().any(
-                |other| matches!(other, ServiceKey::Address { addr: a, .. } if a == addr && other != key),
-            );
-            if last {
-                let any = ServiceId {
-                    vport: Be16::default(),
-                    proto: 0,
-                    ..id
-                };
+        let id = service_id(key);
+        self.maps.service_ids.remove(&id);
+        if let Some(any) = any_of_vip(id) {
+            let shared =
+                |other: &ServiceKey| other != key && any_of_vip(service_id(other)) == Some(any);
+            if !self.by_key.keys().any(shared) {
                 self.maps.service_ids.remove(&any);
             }
         }
         let service = self.services[index as usize].take().expect("indexed");
         self.by_key.remove(key);
+        self.count_kind(key, u32::wrapping_sub);
+        self.tell_kinds();
         for &server in &service.servers {
             self.discard(server);
         }
@@ -158,48 +145,138 @@ impl Tables {
                 .expect("given out below the limit"),
         );
     }
+
+    /// Makes a service known to packets, by its own identity and by its VIP alone.
+    fn publish(&mut self, id: ServiceId, index: u32) -> Result<(), Error> {
+        let ids = &mut self.maps.service_ids;
+        let mut published = ids.insert(id, index);
+        if let (Ok(()), Some(any)) = (&published, any_of_vip(id)) {
+            published = ids.insert(any, index);
+        }
+        published.map_err(|reason| {
+            ids.remove(&id);
+            self.maps
+                .services
+                // SAFETY: all bits zero is a valid record: not in use.
+                .write(index, unsafe { std::mem::zeroed() });
+            Error::NoRoom(reason)
+        })
+    }
+
+    /// Takes note of a service that is new here.
+    pub(super) fn count_service(&mut self, key: &ServiceKey) {
+        if let Some(any) = any_of_vip(service_id(key)) {
+            self.count_vip(any, u32::wrapping_add);
+        }
+        self.count_kind(key, u32::wrapping_add);
+    }
+
+    /// Services that use a VIP, after one more or one less.
+    fn count_vip(&mut self, any: ServiceId, change: fn(u32, u32) -> u32) -> u32 {
+        let count = self.vips.entry(any).or_insert(0);
+        *count = change(*count, 1);
+        *count
+    }
+
+    fn count_kind(&mut self, key: &ServiceKey, change: fn(u32, u32) -> u32) {
+        let count = match key {
+            ServiceKey::Mark { .. } => &mut self.kinds.marks,
+            ServiceKey::Address { port: 0, .. } => &mut self.kinds.any_port,
+            ServiceKey::Address { port: FTP, .. } => &mut self.kinds.ftp,
+            ServiceKey::Address { .. } => return,
+        };
+        *count = change(*count, 1);
+    }
+
+    /// Tells packets which kinds of services there are to look for.
+    pub(super) fn tell_kinds(&self) {
+        let at = self.maps.runtime.at(0).expect("one record");
+        // SAFETY: the pointer is into the map; user space alone writes these.
+        unsafe {
+            (&raw mut (*at).mark_services).write_volatile(self.kinds.marks);
+            (&raw mut (*at).any_port_services).write_volatile(self.kinds.any_port);
+            (&raw mut (*at).ftp_services).write_volatile(self.kinds.ftp);
+        }
+    }
 }
 
-fn service_id(key: &ServiceKey) -> Option<ServiceId> {
+/// What packets look a service up by.
+fn service_id(key: &ServiceKey) -> ServiceId {
     match *key {
         ServiceKey::Address {
             protocol,
-            addr: IpAddr::V4(vip),
+            addr,
             port,
-        } => Some(ServiceId {
-            vip: Address::v4(Be32::from_octets(vip.octets())),
+        } => ServiceId {
+            vip: address::shared(addr),
             vport: Be16::new(port),
             proto: protocol.number(),
-            kind: ID_IPV4,
-        }),
-        _ => None,
+            kind: if addr.is_ipv4() { ID_IPV4 } else { ID_IPV6 },
+        },
+        ServiceKey::Mark { mark, family } => ServiceId {
+            vip: Address([mark, 0, 0, 0]),
+            vport: Be16::new(0),
+            proto: 0,
+            kind: match family {
+                Family::V4 => ID_MARK4,
+                Family::V6 => ID_MARK6,
+            },
+        },
     }
+}
+
+/// The key of an identity, reading back what [`service_id`] made.
+pub(super) fn service_key(id: &ServiceId) -> Option<ServiceKey> {
+    let mark = |family| ServiceKey::Mark {
+        mark: id.vip.0[0],
+        family,
+    };
+    Some(match id.kind {
+        ID_MARK4 => mark(Family::V4),
+        ID_MARK6 => mark(Family::V6),
+        kind => ServiceKey::Address {
+            protocol: Protocol::from_number(id.proto)?,
+            addr: address::ip(id.vip, kind == ID_IPV6),
+            port: id.vport.get(),
+        },
+    })
+}
+
+/// What says that some service uses a VIP: no service has protocol 0 and an address. `None` for marks,
+/// which have no VIP.
+fn any_of_vip(id: ServiceId) -> Option<ServiceId> {
+    matches!(id.kind, ID_IPV4 | ID_IPV6).then_some(ServiceId {
+        vport: Be16::new(0),
+        proto: 0,
+        ..id
+    })
 }
 
 fn describe(record: &mut ServiceRecord, spec: &ServiceSpec) {
     record.flags = spec.sched_flags.bits();
+    if spec.persistence.is_some() {
+        record.flags |= SERVICE_PERSISTENT;
+    }
+    if spec.one_packet {
+        record.flags |= SERVICE_ONE_PACKET;
+    }
     record.timeout_secs = spec.persistence.map_or(0, |p| p.timeout_secs.get());
-    record.netmask = Address::v4(Be32::from_octets(spec.netmask.octets()));
+    record.netmask = match spec.key.family() {
+        Family::V4 => Address::v4(Be32::from_octets(spec.netmask.octets())),
+        Family::V6 => prefix_mask(spec.prefix_len),
+    };
     record.sched = schedule::number(spec.scheduler).into();
+    record.engine = match spec.persistence_engine {
+        Some(_) => ENGINE_SIP,
+        None => 0,
+    };
 }
 
-fn supported_service(spec: &ServiceSpec) -> Result<(), Error> {
-    let missing = match spec.key {
-        ServiceKey::Mark { .. } => Some("firewall-mark services"),
-        ServiceKey::Address {
-            addr: IpAddr::V6(_),
-            ..
-        } => Some("IPv6 services"),
-        ServiceKey::Address {
-            protocol: Protocol::Sctp,
-            ..
-        } => Some("SCTP services"),
-        _ if spec.persistence.is_some() => Some("persistent services"),
-        _ if spec.one_packet => Some("one-packet scheduling"),
-        _ => None,
+/// The mask of an IPv6 prefix.
+pub(super) fn prefix_mask(len: u8) -> Address {
+    let bits = match len {
+        0 => 0,
+        len => u128::MAX << (128 - u32::from(len.min(128))),
     };
-    match missing {
-        Some(what) => Err(Error::NotSupported(what.into())),
-        None => Ok(()),
-    }
+    Address::v6(bits.to_be_bytes())
 }

@@ -1,41 +1,48 @@
-//! Walking the connection table: removing what lapsed, listing what lives.
+//! Walking the connection table: removing what lapsed, and what defence or removed servers ask for.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-
-use pointsman_core::addr::{Be16, Be32};
-use pointsman_core::conn::{self, KIND_METHOD, Slot, Status, Tag, Word, has_lapsed};
-use pointsman_core::forward;
+use pointsman_core::atomic;
+use pointsman_core::conn::{self, Found, Slot, Status, Tag, Word, has_lapsed};
 use pointsman_core::host::Tables as _;
-use pointsman_core::layout::WAYS;
-use pointsman_core::proto::tcp;
-use pointsman_core::wire::ipv4;
-use pointsman_model::{ConnectionState, ConnectionView, Protocol};
+use pointsman_core::layout::{SERVER_AVAILABLE, SERVICE_ONE_PACKET, WAYS};
+use pointsman_core::proto::{BASE, SCTP, TCP, TEMPLATE, UDP_TIMEOUT};
+use pointsman_model::ConnectionState;
 
+use super::connections;
 use super::maps::Maps;
+
+/// A parent that outlives its own time for the sake of its children is given so much at a time.
+const REARM_SECS: u32 = 60;
 
 /// What a sweep did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Sweep {
-    /// Live connections.
+    /// Live connections and templates.
     pub live: u32,
     /// Lapsed connections removed.
     pub lapsed: u32,
 }
 
-/// Removes what lapsed; whoever frees a slot takes the connection off its server's counts.
+/// Removes what lapsed; whoever frees a slot takes the connection off its server's counts. Parents
+/// that would lapse before the next sweep go on while they have children.
 pub(crate) fn sweep(maps: &Maps) -> Sweep {
     let now = maps.now();
+    let hz = maps.runtime.read(0).map_or(1, |r| r.hz.max(1));
     let mut done = Sweep::default();
     each(maps, |index, tag, slot| {
         let word = Word(slot.word);
-        let lapsed = has_lapsed(slot.expires, now);
         if word.is_reply() {
             // A reply without its request goes when its own time is over.
-            let orphan = lapsed && request_of(maps, index, &slot).is_none();
+            let orphan = has_lapsed(slot.expires, now) && request_of(maps, index, &slot).is_none();
             if orphan {
                 conn::kill(maps, index, tag);
             }
-        } else if lapsed && reply_lapsed(maps, &slot, now) {
+            return;
+        }
+        let left = left(maps, &slot, now);
+        if left < (2 * hz) as i32 && children(maps, index) != 0 {
+            rearm(maps, index, &slot, now.wrapping_add_signed(left.max(0)), hz);
+            done.live += 1;
+        } else if left < 0 {
             done.lapsed += u32::from(conn::kill(maps, index, tag));
         } else {
             done.live += 1;
@@ -56,56 +63,167 @@ pub(crate) fn clear(maps: &Maps) {
     });
 }
 
-/// The live connections, in the order of the table.
-pub(crate) fn list(maps: &Maps, hz: u32) -> Vec<ConnectionView> {
-    let now = maps.now();
-    let mut views = Vec::new();
-    each(maps, |_, _, slot| {
-        let word = Word(slot.word);
-        if word.is_reply() || (has_lapsed(slot.expires, now) && reply_lapsed(maps, &slot, now)) {
-            return;
+/// Removes the connections of servers that are no longer in their service, and the parents that are
+/// left without children by it (`expire_nodest_conn`).
+pub(crate) fn expire_nodest(maps: &Maps) -> u32 {
+    let mut gone = 0;
+    each(maps, |index, tag, slot| {
+        let available = maps
+            .servers
+            .read(slot.server)
+            .is_none_or(|server| server.flags & SERVER_AVAILABLE != 0);
+        if !available && !Word(slot.word).is_reply() && children(maps, index) == 0 {
+            gone += remove(maps, index, tag, false);
         }
-        let Some(protocol) = Protocol::from_number(word.proto()) else {
-            return;
-        };
-        let other = reply_of(maps, &slot).map_or(slot.expires, |reply| reply.expires);
-        let left = (slot.expires.wrapping_sub(now) as i32).max(other.wrapping_sub(now) as i32);
-        views.push(ConnectionView {
-            protocol,
-            client: socket(slot.addresses as u32, slot.ports as u16),
-            virtual_addr: socket((slot.addresses >> 32) as u32, (slot.ports >> 16) as u16),
-            destination: destination(maps, &slot),
-            state: state(word),
-            expires_secs: left.max(0) as u32 / hz.max(1),
-        });
     });
-    views
+    gone
 }
 
-fn each(maps: &Maps, mut visit: impl FnMut(u32, u64, Slot)) {
-    for set in 0..maps.hints.len() {
-        let Some(slots) = maps.connections.at(set) else {
-            return;
-        };
-        for way in 0..WAYS {
-            // SAFETY: way is below WAYS; the copy is discarded if the tag changed meanwhile.
-            let (tag, slot, after) = unsafe {
-                let slot = slots.cast::<Slot>().add(way as usize);
-                let tag = (&raw const (*slot).tag).read_volatile();
-                if Tag::status(tag) != Status::Ready {
-                    continue;
-                }
-                (
-                    tag,
-                    slot.read_volatile(),
-                    (&raw const (*slot).tag).read_volatile(),
-                )
-            };
-            if tag == after {
-                visit(set * WAYS + way, tag, slot);
+/// One step of `drop_entry`: looks at a 32nd of the sets, drawn at random, and removes what an
+/// attack leaves behind: half-open connections, templates that nothing confirmed, and every second of
+/// the other connections without states that were idle for a minute.
+///
+/// IPVS also removes established connections that were idle for a minute after eight packets at most,
+/// and judges all by their packets. Packets of a connection are not counted here, and an idle session
+/// must not end for having been silent: established TCP and SCTP stay.
+pub(crate) fn drop_entries(maps: &Maps, random: &mut impl FnMut() -> u32) -> u32 {
+    let now = maps.now();
+    let Some(runtime) = maps.runtime.read(0) else {
+        return 0;
+    };
+    let idle = |slot: &Slot, life: u32| {
+        life.wrapping_sub(left(maps, slot, now).max(0) as u32) as i32 >= (60 * runtime.hz) as i32
+    };
+    let mut gone = 0;
+    for _ in 0..(maps.hints.len() / 32).max(1) {
+        let set = random() & maps.set_mask();
+        each_of_set(maps, set, &mut |index, tag, slot| {
+            let word = Word(slot.word);
+            if word.is_reply() || children(maps, index) != 0 {
+                return;
             }
+            let class = word.proto();
+            let goes = if class & TEMPLATE != 0 {
+                if is_one_packet(maps, &slot) {
+                    let life = maps.controls.read(index).map_or(0, |c| c.timeout);
+                    idle(&slot, life) && random() & 1 == 0
+                } else {
+                    connections::state(word) != ConnectionState::Assured
+                }
+            } else if matches!(class & BASE, TCP | SCTP) {
+                matches!(
+                    connections::state(word),
+                    ConnectionState::SynRecv
+                        | ConnectionState::Synack
+                        | ConnectionState::Init1
+                        | ConnectionState::Init
+                )
+            } else {
+                idle(&slot, runtime.timeouts[UDP_TIMEOUT]) && random() & 1 == 0
+            };
+            if goes {
+                gone += remove(maps, index, tag, true);
+            }
+        });
+    }
+    gone
+}
+
+fn is_one_packet(maps: &Maps, slot: &Slot) -> bool {
+    maps.servers
+        .read(slot.server)
+        .and_then(|server| maps.services.read(server.service))
+        .is_some_and(|service| service.flags & SERVICE_ONE_PACKET != 0)
+}
+
+/// Removes a connection before its time, and its parent if that is left without children; with
+/// `spare_assured` not a template that was confirmed. How many went.
+fn remove(maps: &Maps, index: u32, tag: u64, spare_assured: bool) -> u32 {
+    let parent = parent_of(maps, index);
+    if !conn::kill(maps, index, tag) {
+        return 0;
+    }
+    let Some(parent) = parent.filter(|parent| children(maps, parent.index) == 0) else {
+        return 1;
+    };
+    // SAFETY: found slots lie in the table.
+    let word = Word(unsafe { atomic::load(&raw const (*parent.slot).word) });
+    let assured = connections::state(word) == ConnectionState::Assured;
+    if spare_assured && assured {
+        return 1;
+    }
+    1 + u32::from(conn::kill(maps, parent.index, parent.tag))
+}
+
+/// The parent that a connection names, if it is still the one it was.
+fn parent_of(maps: &Maps, index: u32) -> Option<Found> {
+    let control = maps.controls.read(index)?;
+    let parent = conn::slot(maps, control.parent)?;
+    let same = control.parent_use != 0
+        && ((parent.tag >> 34) as u32).wrapping_add(1) == control.parent_use;
+    (same && Tag::status(parent.tag) == Status::Ready).then_some(parent)
+}
+
+fn children(maps: &Maps, index: u32) -> u32 {
+    let count = maps.controls.read(index).map_or(0, |c| c.children);
+    // A count another CPU is about to raise may read as just below zero.
+    if count as i32 > 0 { count } else { 0 }
+}
+
+/// Gives a parent more time from `end` on. One that was used meanwhile needs none.
+fn rearm(maps: &Maps, index: u32, slot: &Slot, end: u32, hz: u32) {
+    let Some(found) = conn::slot(maps, index) else {
+        return;
+    };
+    let expires = end.wrapping_add(REARM_SECS * hz);
+    // SAFETY: found slots lie in the table, controls live as long as the maps. Should the slot have
+    // passed to another connection, its time is another, and the exchange fails.
+    unsafe {
+        let at = &raw mut (*found.slot).expires;
+        if atomic::cas32(at, slot.expires, expires) == slot.expires
+            && let Some(control) = maps.controls.at(index)
+        {
+            atomic::store(&raw mut (*control).timeout, REARM_SECS * hz);
         }
     }
+}
+
+/// Every connection of the table, each direction by itself.
+pub(crate) fn each(maps: &Maps, mut visit: impl FnMut(u32, u64, Slot)) {
+    for set in 0..maps.hints.len() {
+        each_of_set(maps, set, &mut visit);
+    }
+}
+
+fn each_of_set(maps: &Maps, set: u32, visit: &mut impl FnMut(u32, u64, Slot)) {
+    let Some(slots) = maps.connections.at(set) else {
+        return;
+    };
+    for way in 0..WAYS {
+        // SAFETY: way is below WAYS; the copy is discarded if the tag changed meanwhile.
+        let (tag, slot, after) = unsafe {
+            let slot = slots.cast::<Slot>().add(way as usize);
+            let tag = (&raw const (*slot).tag).read_volatile();
+            if Tag::status(tag) != Status::Ready {
+                continue;
+            }
+            (
+                tag,
+                slot.read_volatile(),
+                (&raw const (*slot).tag).read_volatile(),
+            )
+        };
+        if tag == after {
+            visit(set * WAYS + way, tag, slot);
+        }
+    }
+}
+
+/// Jiffies until neither direction has time left; below zero when it is over.
+pub(crate) fn left(maps: &Maps, request: &Slot, now: u32) -> i32 {
+    let own = request.expires.wrapping_sub(now) as i32;
+    let reply = partner_of(maps, request).filter(|other| Word(other.word).is_reply());
+    reply.map_or(own, |reply| own.max(reply.expires.wrapping_sub(now) as i32))
 }
 
 fn partner_of(maps: &Maps, slot: &Slot) -> Option<Slot> {
@@ -114,55 +232,6 @@ fn partner_of(maps: &Maps, slot: &Slot) -> Option<Slot> {
     (Tag::status(other.tag) == Status::Ready).then(|| unsafe { other.slot.read_volatile() })
 }
 
-fn reply_of(maps: &Maps, request: &Slot) -> Option<Slot> {
-    partner_of(maps, request).filter(|other| Word(other.word).is_reply())
-}
-
 fn request_of(maps: &Maps, index: u32, reply: &Slot) -> Option<Slot> {
     partner_of(maps, reply).filter(|other| other.partner == index)
-}
-
-fn reply_lapsed(maps: &Maps, request: &Slot, now: u32) -> bool {
-    reply_of(maps, request).is_none_or(|reply| has_lapsed(reply.expires, now))
-}
-
-fn destination(maps: &Maps, slot: &Slot) -> SocketAddr {
-    let word = Word(slot.word);
-    match (word.kind() & KIND_METHOD) as u8 {
-        forward::NAT => socket(
-            (slot.new_addresses >> 32) as u32,
-            (slot.new_ports >> 16) as u16,
-        ),
-        _ => {
-            let rip = maps
-                .servers
-                .read(slot.server)
-                .map_or(Be32::default(), |s| s.rip.as_v4());
-            socket(rip.raw(), (slot.ports >> 16) as u16)
-        }
-    }
-}
-
-fn socket(addr: u32, port: u16) -> SocketAddr {
-    let addr = IpAddr::V4(Ipv4Addr::from(Be32::from_raw(addr).octets()));
-    SocketAddr::new(addr, Be16::from_raw(port).get())
-}
-
-fn state(word: Word) -> ConnectionState {
-    if word.proto() != ipv4::TCP {
-        return ConnectionState::Udp;
-    }
-    match word.state() {
-        tcp::ESTABLISHED => ConnectionState::Established,
-        tcp::SYN_SENT => ConnectionState::SynSent,
-        tcp::SYN_RECV => ConnectionState::SynRecv,
-        tcp::FIN_WAIT => ConnectionState::FinWait,
-        tcp::TIME_WAIT => ConnectionState::TimeWait,
-        tcp::CLOSE => ConnectionState::Close,
-        tcp::CLOSE_WAIT => ConnectionState::CloseWait,
-        tcp::LAST_ACK => ConnectionState::LastAck,
-        tcp::LISTEN => ConnectionState::Listen,
-        tcp::SYNACK => ConnectionState::Synack,
-        _ => ConnectionState::None,
-    }
 }

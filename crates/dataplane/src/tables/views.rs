@@ -56,8 +56,11 @@ impl Tables {
         Ok(())
     }
 
-    /// Steps every rate estimator; to be called every two seconds.
+    /// Steps every rate estimator, unless `run_estimation` is off; to be called every two seconds.
     pub fn estimate(&mut self) {
+        if !self.estimates() {
+            return;
+        }
         let sum = self.sum_of_services();
         self.totals.step(sum);
         for index in 0..self.services.len() as u32 {
@@ -125,7 +128,7 @@ impl Tables {
             spec: server.spec,
             active: count(record.active),
             inactive: count(record.inactive),
-            persistent: 0,
+            persistent: count(record.persistent),
             counters: counters::of_server(&self.maps, index),
             rates: server.rates.rates(),
         }

@@ -138,7 +138,7 @@ fn a_server_without_a_way_is_a_named_drop() {
         world.play("no route at all", Hooks::Agree, |s| {
             for (port, method) in [(80, nat(NOWHERE, 80)), (81, direct(NOWHERE))] {
                 s.service(Protocol::Tcp, port, Scheduler::Rr, &[method]);
-                s.tables().set_no_route(NOWHERE, true);
+                s.tables().set_no_route(NOWHERE.into(), true);
                 for flags in [SYN, ACK] {
                     let asked = s.client_sends(Frame::tcp((CLIENT, 40000), (VIP, port), flags));
                     asked.answered(UNREACH, 1, 0, "no-route");
@@ -150,7 +150,7 @@ fn a_server_without_a_way_is_a_named_drop() {
             Hooks::Agree,
             |s| {
                 s.tcp_service(Scheduler::Rr, &[nat(NOWHERE, 80), tunnel(RS1)]);
-                s.tables().set_no_route(NOWHERE, true);
+                s.tables().set_no_route(NOWHERE.into(), true);
                 for (port, method) in [(81, nat(NOWHERE, 81)), (82, tunnel(RS1))] {
                     let key = s.service(Protocol::Tcp, port, Scheduler::Rr, &[]);
                     s.tables().add_server(&key, &method).unwrap();
@@ -175,7 +175,7 @@ fn a_server_without_a_way_is_a_named_drop() {
             });
             world.play("a dead neighbour", by_tc, |s| {
                 s.tcp_service(Scheduler::Rr, &[method]);
-                s.tables().set_neighbour_dead(UNKNOWN, true);
+                s.tables().set_neighbour_dead(UNKNOWN.into(), true);
                 for flags in [SYN, ACK] {
                     let seen = s.client_sends(client_tcp(40000, flags));
                     match s.hook {
@@ -183,7 +183,7 @@ fn a_server_without_a_way_is_a_named_drop() {
                         Hook::Tc => seen.dropped("neighbour-dead"),
                     }
                 }
-                s.tables().set_neighbour_dead(UNKNOWN, false);
+                s.tables().set_neighbour_dead(UNKNOWN.into(), false);
                 if s.hook == Hook::Tc {
                     s.client_sends(client_tcp(40000, ACK)).sent();
                 }

@@ -171,21 +171,8 @@ fn broken_transport_headers_to_a_vip_are_dropped() {
 }
 
 #[test]
-fn fragments_to_a_vip_are_a_named_drop() {
+fn what_only_looks_like_a_fragment_of_a_service() {
     World::with(|world| {
-        world.play("fragments", Hooks::Agree, |s| {
-            services(s);
-            for (vip, other) in to_vip().into_iter().zip(to_others()) {
-                // First, middle, last; and what looks like one with DF.
-                for fragment in [0x2000, 0x2010, 0x0010, 0x4010] {
-                    s.client_sends(vip.clone().fragment(fragment))
-                        .dropped("fragment");
-                    s.client_sends(other.clone().fragment(fragment))
-                        .passes_untouched();
-                }
-            }
-            assert_eq!(s.totals().conns, 1);
-        });
         world.play("the reserved flag makes no fragment", Hooks::Agree, |s| {
             services(s);
             s.client_sends(client_tcp(40001, SYN).fragment(0x8000))

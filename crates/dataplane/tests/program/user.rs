@@ -9,7 +9,8 @@ use pointsman_core::drop::Drop;
 use pointsman_core::fragment::FragmentId;
 use pointsman_core::host::{self, Packet, Route, Tables as _};
 use pointsman_core::layout::{
-    self,     Control, Egress, NextHop, Runtime, ServerRecord, ServiceId, ServiceRecord, Stats, Wanted,
+    self, Control, Egress, MarkRule, NextHop, Runtime, ServerRecord, ServiceId, ServiceRecord,
+    Stats, Wanted,
 };
 use pointsman_core::open::{self, Opened};
 use pointsman_core::proto;
@@ -93,8 +94,7 @@ impl UserSpace {
                     },
                     Opened::OnePacket => {
                         // SAFETY: as above.
-                        let class =
-                            unsafe { (*host.maps().wanted().unwrap()).flow.key.proto };
+                        let class = unsafe { (*host.maps().wanted().unwrap()).flow.key.proto };
                         Verdict::Call(if class & proto::WIDE == 0 {
                             call::ONE_PACKET
                         } else {
@@ -221,11 +221,14 @@ impl<const HANDS_UP: bool> host::Tables for User<'_, HANDS_UP> {
     fn stats(&self, server: u32) -> Option<*mut Stats> {
         self.maps().stats(server)
     }
+    fn mark_rule(&self, index: u32) -> Option<*const MarkRule> {
+        self.maps().mark_rule(index)
+    }
     fn egress(&self, index: u16) -> Option<*const Egress> {
         self.maps().egress(index)
     }
     fn cpu(&self) -> u32 {
-        0
+        self.maps().cpu()
     }
     fn fragment(&self, id: &FragmentId) -> Option<u64> {
         self.maps().fragment(id)

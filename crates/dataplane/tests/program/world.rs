@@ -360,7 +360,7 @@ impl Stage<'_> {
         for server in servers {
             tables.add_server(&key, server).unwrap();
             if let IpAddr::V4(rip) = server.key.addr {
-                tables.set_tunnel_source(rip, TUNNEL_SOURCE);
+                tables.set_tunnel_source(rip.into(), TUNNEL_SOURCE.into());
             }
         }
         key

@@ -1,0 +1,150 @@
+//! Listing the connection table.
+
+use std::net::{IpAddr, SocketAddr};
+
+use pointsman_core::addr::{Address, Be16, Be32};
+use pointsman_core::conn::{self, KIND_METHOD, Slot, Word};
+use pointsman_core::forward;
+use pointsman_core::host::Tables as _;
+use pointsman_core::layout::{SERVER_IPV6, Wide};
+use pointsman_core::proto::{self, ANY, BASE, SCTP, TCP, TEMPLATE, UDP, WIDE};
+use pointsman_model::{ConnectionState, ConnectionView, Protocol};
+
+use super::maps::Maps;
+use super::{address, sweep};
+
+/// The port of a template that is left to lapse since its server is of no use any more.
+const NEUTRALISED: u16 = u16::MAX;
+
+/// The live connections and templates, in the order of the table.
+pub(crate) fn list(maps: &Maps, hz: u32) -> Vec<ConnectionView> {
+    let now = maps.now();
+    let mut views = Vec::new();
+    sweep::each(maps, |index, tag, slot| {
+        let word = Word(slot.word);
+        let left = sweep::left(maps, &slot, now);
+        if word.is_reply() || left < 0 {
+            return;
+        }
+        let Some(addresses) = addresses(maps, index, &slot) else {
+            return;
+        };
+        let class = word.proto();
+        let protocol = match class & BASE {
+            TCP => Some(Protocol::Tcp),
+            UDP => Some(Protocol::Udp),
+            SCTP => Some(Protocol::Sctp),
+            ANY => None,
+            _ => return,
+        };
+        let ipv6 = class & WIDE != 0;
+        let vip = match protocol {
+            Some(_) => addresses.destination,
+            // The mark, as a number; shown as the address of the same value.
+            None => Address([addresses.destination.0[0].to_be(), 0, 0, 0]),
+        };
+        let view = ConnectionView {
+            protocol,
+            template: class & TEMPLATE != 0,
+            client: socket(address::ip(addresses.source, ipv6), slot.ports as u16),
+            virtual_addr: socket(address::ip(vip, ipv6), (slot.ports >> 16) as u16),
+            destination: destination(maps, index, &slot, &addresses),
+            state: state(word),
+            expires_secs: left as u32 / hz.max(1),
+        };
+        // What lies beside the slot may have passed to another connection meanwhile.
+        if conn::slot(maps, index).is_some_and(|found| found.tag == tag) {
+            views.push(view);
+        }
+    });
+    views
+}
+
+/// Addresses of a slot, whatever its family. `None` when the tables do not have them.
+fn addresses(maps: &Maps, index: u32, slot: &Slot) -> Option<Wide> {
+    if Word(slot.word).proto() & WIDE != 0 {
+        return maps.wide.read(index);
+    }
+    let half = |word: u64| Address::v4(Be32::from_raw(word as u32));
+    Some(Wide {
+        source: half(slot.addresses),
+        destination: half(slot.addresses >> 32),
+        new_source: half(slot.new_addresses),
+        new_destination: half(slot.new_addresses >> 32),
+    })
+}
+
+fn destination(maps: &Maps, index: u32, slot: &Slot, addresses: &Wide) -> SocketAddr {
+    let word = Word(slot.word);
+    let template = word.proto() & TEMPLATE != 0;
+    if !template && (word.kind() & KIND_METHOD) as u8 == forward::NAT {
+        let ipv6 = word.proto() & WIDE != 0;
+        return socket(
+            address::ip(addresses.new_destination, ipv6),
+            (slot.new_ports >> 16) as u16,
+        );
+    }
+    let asked = Be16::from_raw((slot.ports >> 16) as u16);
+    let Some(server) = maps.servers.read(slot.server) else {
+        return socket(IpAddr::from([0; 4]), asked.raw());
+    };
+    // A child of a template keeps the port its client asked for.
+    let controlled = maps.controls.read(index).is_some_and(|c| c.parent_use != 0);
+    let port = match asked.get() {
+        0 if template => asked,
+        NEUTRALISED if template => asked,
+        _ if controlled || server.rport.raw() == 0 => asked,
+        _ => server.rport,
+    };
+    let rip = address::ip(server.rip, server.flags & SERVER_IPV6 != 0);
+    socket(rip, port.raw())
+}
+
+fn socket(addr: IpAddr, port: u16) -> SocketAddr {
+    SocketAddr::new(addr, Be16::from_raw(port).get())
+}
+
+/// The state of a slot's word.
+pub(crate) fn state(word: Word) -> ConnectionState {
+    use ConnectionState as State;
+    /// In the kernel's order.
+    const SCTP_STATES: [State; 14] = [
+        State::None,
+        State::Init1,
+        State::Init,
+        State::CookieSent,
+        State::CookieReplied,
+        State::CookieWait,
+        State::Cookie,
+        State::CookieEchoed,
+        State::Established,
+        State::ShutdownSent,
+        State::ShutdownReceived,
+        State::ShutdownAckSent,
+        State::Rejected,
+        State::Closed,
+    ];
+    const TCP_STATES: [State; proto::tcp::STATES] = [
+        State::None,
+        State::Established,
+        State::SynSent,
+        State::SynRecv,
+        State::FinWait,
+        State::TimeWait,
+        State::Close,
+        State::CloseWait,
+        State::LastAck,
+        State::Listen,
+        State::Synack,
+    ];
+    let of = |states: &[State]| {
+        let at = usize::from(word.state());
+        states.get(at).copied().unwrap_or(State::None)
+    };
+    match word.proto() {
+        class if class & TEMPLATE != 0 => of(&[State::None, State::Assured]),
+        class if class & BASE == TCP => of(&TCP_STATES),
+        class if class & BASE == SCTP => of(&SCTP_STATES),
+        _ => State::Udp,
+    }
+}
