@@ -4,16 +4,17 @@
 //! send c1:1000 > VIP:80 tcp S ttl 1
 //! send c1:53 > VIP:53 udp len 3000 frag 1480 order 2,1,3
 //! send rs1 > c1 icmp 3/3 about c1:1000 > rs1:80 udp len 10
+//! send rs2 > D2 icmp 3/1 quote 80 about D2 > rs2 ip about c1:1000 > VIP:80 udp len 10
 //! ```
-//! Words: `tcp FLAGS`, `udp`, `sctp CHUNK,CHUNK`, `icmp TYPE/CODE`, `proto N`; `len N` bytes of
-//! data, `ttl N`, `tos N`, `df`, `nosum` (UDP); `mtu N` and `quote N` bytes (ICMP), then `about` and
-//! the quoted packet; `frag N` bytes a fragment in the `order` said; `from client` or `from server`
-//! for a source that is on neither cable.
+//! Words: `tcp FLAGS`, `udp`, `sctp CHUNK,CHUNK`, `icmp TYPE/CODE`, `ip` (in IP), `proto N`; `len N`
+//! bytes of data, `ttl N`, `tos N`, `df`, `nosum` (UDP); `mtu N` and `quote N` bytes (ICMP), then
+//! `about` and the quoted or inner packet; `id N`, the identification; `frag N` bytes a fragment in
+//! the `order` said; `from client` or `from server` for a source that is on neither cable.
 
 use anyhow::{Context, Result, bail};
 
 use crate::names::{self, Side};
-use crate::packet::{Body, Packet, chunk, flags, fragments};
+use crate::packet::{Body, Packet, chunk, flags, fragments, identify};
 use crate::traffic::End;
 
 /// What to send, and where.
@@ -67,6 +68,7 @@ pub fn parse(text: &str) -> Result<Crafted> {
                 about: None,
             }
         }
+        "ip" => Body::Ip(quoted_packet(about.context("ip about what?")?)?.into()),
         "proto" => Body::Other {
             protocol: next("number")?.parse()?,
             data: 0,
@@ -75,7 +77,7 @@ pub fn parse(text: &str) -> Result<Crafted> {
     };
     let mut packet = Packet::new(source.0, destination.0, body);
     let mut side = names::mac(source.0).map(|(side, _)| side);
-    let (mut size, mut order, mut quote) = (None, None, 28);
+    let (mut size, mut order, mut quote, mut identification) = (None, None, 28, 0x1234);
     if source.0.is_ipv6() {
         quote = 48;
     }
@@ -102,6 +104,7 @@ pub fn parse(text: &str) -> Result<Crafted> {
                 Body::Icmp { rest, .. } => *rest = value()?.parse()?,
                 _ => bail!("mtu is ICMP's"),
             },
+            "id" => identification = value()?.parse()?,
             "quote" => quote = value()?.parse()?,
             "frag" => size = Some(value()?.parse()?),
             "order" => {
@@ -122,13 +125,16 @@ pub fn parse(text: &str) -> Result<Crafted> {
         let quoted = quoted_packet(quoted)?;
         match &mut packet.body {
             Body::Icmp { about, .. } => *about = Some((quoted.into(), quote)),
+            Body::Ip(_) => {}
             _ => bail!("only ICMP is about something"),
         }
     }
-    let mut packets = vec![packet.emit()];
-    if let Some(size) = size {
-        packets = fragments(&packets[0], size);
-    }
+    let mut whole = packet.emit();
+    identify(&mut whole, identification);
+    let mut packets = match size {
+        Some(size) => fragments(&whole, size, identification),
+        None => vec![whole],
+    };
     if let Some(order) = order {
         let pick = |n: &usize| packets.get(n - 1).cloned().context("no such fragment");
         packets = order.iter().map(pick).collect::<Result<_>>()?;
@@ -141,7 +147,12 @@ pub fn parse(text: &str) -> Result<Crafted> {
 
 /// The packet behind `about`: written like one that is sent, and read back from its bytes.
 fn quoted_packet(text: &str) -> Result<Packet> {
-    let crafted = parse(&format!("{text} from client"))?;
+    let (own, about) = match text.split_once(" about ") {
+        Some((own, about)) => (own, format!(" about {about}")),
+        None => (text, String::new()),
+    };
+    // Where it is sent from does not matter, but must be known.
+    let crafted = parse(&format!("{own} from client{about}"))?;
     Packet::read(&crafted.packets[0]).context("the quoted packet")
 }
 

@@ -71,7 +71,7 @@ impl Ends {
     pub fn exchange(&mut self, side: Side, packets: &[Vec<u8>]) -> Result<Vec<Arrival>> {
         for packet in packets {
             let ethertype = if packet[0] >> 4 == 6 { IPV6 } else { IPV4 };
-            self.send(side, [2, 0, 0, 9, 9, 9], ethertype, packet)?;
+            self.send(side, names::sender(side, packet), ethertype, packet)?;
         }
         let mut arrivals = Vec::new();
         self.settle(side, &mut arrivals)?;

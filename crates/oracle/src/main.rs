@@ -1,16 +1,14 @@
 //! `oracle record` on a kernel with IPVS, `oracle compare` anywhere: what `cargo xtask oracle` runs.
 
+use std::env;
 use std::fs;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
-use std::{env, thread};
 
 use anyhow::{Result, bail};
 use clap::{Parser, Subcommand, ValueEnum};
-use pointsman_oracle::Suite;
+use pointsman_oracle::{Suite, Verdict};
 use pointsman_testkit::Hook;
 
 /// Play the scenarios of tests/oracle/scenarios.
@@ -109,31 +107,16 @@ fn compare(
     names: &[String],
 ) -> Result<()> {
     let start = Instant::now();
-    let runs: Vec<_> = names
-        .iter()
-        .flat_map(|name| hooks.iter().map(move |&hook| (name, hook)))
-        .collect();
-    let next = AtomicUsize::new(0);
-    let verdicts = Mutex::new(Vec::new());
-    let workers = thread::available_parallelism().map_or(1, usize::from);
-    thread::scope(|scope| {
-        for _ in 0..workers {
-            scope.spawn(|| {
-                while let Some(&(name, hook)) = runs.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    let verdict = suite.compare(name, program, hook);
-                    println!(
-                        "{name:28} {:4} {:5.1} s  {}",
-                        hook.word(),
-                        seconds(verdict.took),
-                        verdict.word()
-                    );
-                    verdicts.lock().unwrap().push(verdict);
-                }
-            });
-        }
-    });
-    let mut verdicts = verdicts.into_inner().unwrap();
-    verdicts.sort_by(|a, b| (&a.name, a.hook.word()).cmp(&(&b.name, b.hook.word())));
+    let report = |verdict: &Verdict| {
+        println!(
+            "{:28} {:4} {:5.1} s  {}",
+            verdict.name,
+            verdict.hook.word(),
+            seconds(verdict.took),
+            verdict.word()
+        );
+    };
+    let verdicts = suite.compare_all(names, program, hooks, report);
     let chosen = names.len() < suite.choose(&[])?.len();
     for verdict in &verdicts {
         // What is pending differs at length, and is shown when it is asked for by name.
@@ -170,7 +153,7 @@ fn compare(
         count("alike, and listed as pending"),
         seconds(start.elapsed())
     );
-    if verdicts.iter().any(pointsman_oracle::Verdict::is_failure) {
+    if verdicts.iter().any(Verdict::is_failure) {
         bail!("Pointsman and the kernel differ");
     }
     Ok(())

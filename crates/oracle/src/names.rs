@@ -12,6 +12,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use anyhow::{Context, Result};
 use pointsman_testkit::frames::Mac;
 
+use crate::packet::Packet;
+
 /// Which cable of the director.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Side {
@@ -95,13 +97,24 @@ pub fn mac(address: IpAddr) -> Option<(Side, Mac)> {
     (index != DIRECTOR).then_some((side, [2, 0, 0, side.number(), high, low]))
 }
 
+/// The hardware address from which an IP packet is sent on a cable: that of its source if it lives
+/// there, else a router's.
+pub fn sender(side: Side, packet: &[u8]) -> Mac {
+    let source = Packet::read(packet).map(|packet| packet.source);
+    match source.and_then(mac) {
+        Some((lives, mac)) if lives == side => mac,
+        _ => [2, 0, 0, side.number(), 0xfe, 1],
+    }
+}
+
 /// Who has a hardware address: `rs3`.
 pub fn owner(mac: Mac) -> String {
-    let index = u16::from_be_bytes([mac[4], mac[5]]);
-    match (mac[0], mac[3]) {
-        (2, 1) if index < 256 => format!("c{index}"),
-        (2, 2) if index < 256 => format!("rs{index}"),
-        _ if mac[0] & 1 == 1 => "everybody".into(),
+    match mac {
+        [2, _, _, 1, 0, n] => format!("c{n}"),
+        [2, _, _, 2, 0, n] => format!("rs{n}"),
+        [2, _, _, _, 0xfe, 1] => "router".into(),
+        [2, _, _, side, high, low] => format!("10.{side}.{high}.{low}"),
+        [first, ..] if first & 1 == 1 => "everybody".into(),
         _ => "somebody".into(),
     }
 }

@@ -587,8 +587,16 @@ impl Reading<'_> {
     }
 }
 
+/// Gives an IPv4 packet another identification; those of IPv6 have none.
+pub fn identify(packet: &mut [u8], identification: u16) {
+    if packet[0] >> 4 == 4 {
+        packet[4..6].copy_from_slice(&identification.to_be_bytes());
+        sum_header(&mut packet[..20]);
+    }
+}
+
 /// The fragments of a whole packet, each but the last with `size` bytes behind the IP header.
-pub fn fragments(packet: &[u8], size: usize) -> Vec<Vec<u8>> {
+pub fn fragments(packet: &[u8], size: usize, identification: u16) -> Vec<Vec<u8>> {
     let v6 = packet[0] >> 4 == 6;
     let (header, body) = packet.split_at(if v6 { 40 } else { 20 });
     let count = body.chunks(size).len();
@@ -601,11 +609,11 @@ pub fn fragments(packet: &[u8], size: usize) -> Vec<Vec<u8>> {
             bytes[6] = IPV6_FRAGMENT;
             bytes.extend([header[6], 0]);
             bytes.extend((offset | more).to_be_bytes());
-            bytes.extend(0x1234_u32.to_be_bytes());
+            bytes.extend(u32::from(identification).to_be_bytes());
         } else {
             bytes[2..4].copy_from_slice(&(20 + piece.len() as u16).to_be_bytes());
             bytes[6..8].copy_from_slice(&(offset / 8 | more << 13).to_be_bytes());
-            sum_header(&mut bytes);
+            identify(&mut bytes, identification);
         }
         bytes.extend(piece);
         bytes
@@ -763,7 +771,7 @@ mod tests {
     #[test]
     fn fragments_say_where_they_belong() {
         let whole = cases()[2].emit();
-        let said: Vec<_> = fragments(&whole, 64)
+        let said: Vec<_> = fragments(&whole, 64, 7)
             .iter()
             .map(|bytes| Packet::read(bytes).unwrap().describe())
             .collect();

@@ -13,7 +13,7 @@
 //! | `wait SECONDS` | |
 //!
 //! Words of a conversation: `xN` of them one after the other; `hold` leaves it established, `open`
-//! sends only the first packet, `ports` prints nothing of it; `step K` goes on by K clients each
+//! sends only the first packet; `step K` goes on by K clients each
 //! time; `target K` by K virtual addresses; `sport P` uses this client port (each time the same);
 //! `size N` bytes in UDP's request; `shares` prints percentages, rounded to tens, instead of each.
 
@@ -100,7 +100,7 @@ impl Player {
 
     fn one(&mut self, protocol: Protocol, plan: &Plan, client: End, to: End) -> Result<String> {
         let ends = &mut self.stage.ends;
-        let outcome = traffic::open_sized(ends, protocol, client, to, plan.size)?;
+        let outcome = traffic::open(ends, protocol, client, to, plan.size)?;
         let Outcome::Served(conversation) = outcome else {
             return Ok(outcome.word());
         };

@@ -5,6 +5,9 @@ use std::fmt::Write;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
@@ -142,8 +145,40 @@ impl Suite {
         Ok(scenario.print())
     }
 
+    /// Plays scenarios over Pointsman on the hooks and compares; several at a time, for much of the
+    /// time is spent waiting. `report` learns of each as it comes, the caller of all in order.
+    pub fn compare_all(
+        &self,
+        names: &[String],
+        program: &Path,
+        hooks: &[Hook],
+        report: impl Fn(&Verdict) + Sync,
+    ) -> Vec<Verdict> {
+        let runs: Vec<_> = names
+            .iter()
+            .flat_map(|name| hooks.iter().map(move |&hook| (name, hook)))
+            .collect();
+        let next = AtomicUsize::new(0);
+        let verdicts = Mutex::new(Vec::new());
+        let processors = thread::available_parallelism().map_or(1, usize::from);
+        thread::scope(|scope| {
+            for _ in 0..processors * 2 {
+                scope.spawn(|| {
+                    while let Some(&(name, hook)) = runs.get(next.fetch_add(1, Ordering::Relaxed)) {
+                        let verdict = self.compare(name, program, hook);
+                        report(&verdict);
+                        verdicts.lock().unwrap().push(verdict);
+                    }
+                });
+            }
+        });
+        let mut verdicts = verdicts.into_inner().unwrap();
+        verdicts.sort_by(|a, b| (&a.name, a.hook.word()).cmp(&(&b.name, b.hook.word())));
+        verdicts
+    }
+
     /// Plays a scenario over Pointsman and compares.
-    pub fn compare(&self, name: &str, program: &Path, hook: Hook) -> Verdict {
+    fn compare(&self, name: &str, program: &Path, hook: Hook) -> Verdict {
         let start = Instant::now();
         let world = World::Pointsman {
             program: program.into(),

@@ -55,13 +55,9 @@ impl Outcome {
     }
 }
 
-/// The first packet of a conversation and what the director made of it.
-pub fn open(ends: &mut Ends, protocol: Protocol, client: End, to: End) -> Result<Outcome> {
-    open_sized(ends, protocol, client, to, 10)
-}
-
-/// The same with `size` bytes in the first packet, if it is UDP's.
-pub fn open_sized(
+/// The first packet of a conversation, with `size` bytes if it is UDP's, and what the director made
+/// of it.
+pub fn open(
     ends: &mut Ends,
     protocol: Protocol,
     client: End,
