@@ -8,6 +8,7 @@ mod cargo;
 mod deb;
 mod demo;
 mod kernels;
+mod oracle;
 mod setup;
 mod sh;
 mod test;
@@ -32,6 +33,7 @@ enum Command {
     Test(test::Args),
     Bench(bench::Args),
     Kernels(kernels::Args),
+    Oracle(oracle::Args),
     Vm(vm::command::Args),
 }
 
@@ -42,6 +44,7 @@ fn main() -> ExitCode {
         Command::Test(args) => test::main(&args),
         Command::Bench(args) => bench::main(&args),
         Command::Kernels(args) => kernels::main(&args),
+        Command::Oracle(args) => oracle::main(&args),
         Command::Vm(args) => vm::command::main(&args),
     };
     match result {

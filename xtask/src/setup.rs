@@ -18,7 +18,7 @@ const BPF_LINKER: &str = "0.10.3";
 /// Install what is missing on this machine.
 #[derive(clap::Args)]
 pub struct Args {
-    /// For which job; every one includes `build`, and `test` and `kernels` include `demo`.
+    /// For which job; every one includes `build`, those behind `demo` include it too.
     #[arg(value_enum, default_value = "test")]
     purpose: Purpose,
 }
@@ -34,6 +34,8 @@ pub enum Purpose {
     Test,
     /// Boot other kernels in virtual machines.
     Kernels,
+    /// Record what the kernel's IPVS does, there.
+    Record,
 }
 
 /// A program that a job calls, and the Debian package that brings it.
@@ -46,7 +48,7 @@ const LAB: &[Program] = &[
     ("sysctl", "procps"),
 ];
 
-const TEST: &[Program] = &[("wrk", "wrk")];
+const TEST: &[Program] = &[("wrk", "wrk"), ("iptables", "iptables")];
 
 const KERNELS: &[Program] = &[
     ("qemu-system-x86_64", "qemu-system-x86"),
@@ -55,6 +57,8 @@ const KERNELS: &[Program] = &[
     ("setpriv", "util-linux"),
 ];
 
+const RECORD: &[Program] = &[("ipvsadm", "ipvsadm"), ("iptables", "iptables")];
+
 impl Purpose {
     fn programs(self) -> impl Iterator<Item = &'static Program> {
         let sets: &[&[Program]] = match self {
@@ -62,6 +66,7 @@ impl Purpose {
             Purpose::Demo => &[LAB],
             Purpose::Test => &[LAB, TEST],
             Purpose::Kernels => &[LAB, KERNELS],
+            Purpose::Record => &[LAB, KERNELS, RECORD],
         };
         sets.iter().copied().flatten()
     }

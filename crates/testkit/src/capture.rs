@@ -39,10 +39,7 @@ impl Capture {
     /// # Errors
     /// When there is no such interface.
     pub fn start(netns: &Netns, interface: &str) -> Result<Self, Error> {
-        let index = netns.index(interface)?;
-        let socket = netns
-            .run(|| packet_socket(index))
-            .map_err(Error::os(format!("capturing on {interface}")))?;
+        let socket = FrameSocket::open(netns, interface)?;
         let frames = Arc::new(Mutex::new(Vec::new()));
         let idle = Arc::new(AtomicU64::new(0));
         let stop = Arc::new(AtomicBool::new(false));
@@ -50,7 +47,7 @@ impl Capture {
             let (frames, idle, stop) = (Arc::clone(&frames), Arc::clone(&idle), Arc::clone(&stop));
             netns.spawn(move || {
                 while !stop.load(Ordering::Relaxed) {
-                    match receive(&socket) {
+                    match socket.receive() {
                         Some(frame) => frames.lock().unwrap().push(frame),
                         None => {
                             idle.fetch_add(1, Ordering::Release);
@@ -127,26 +124,49 @@ impl Drop for Capture {
     }
 }
 
+/// An open end on one interface, for a dialogue of frames.
+#[derive(Debug)]
+pub struct FrameSocket(OwnedFd);
+
+impl FrameSocket {
+    /// Opens it; frames are kept from now on.
+    ///
+    /// # Errors
+    /// When there is no such interface.
+    pub fn open(netns: &Netns, interface: &str) -> Result<Self, Error> {
+        let index = netns.index(interface)?;
+        netns
+            .run(|| packet_socket(index))
+            .map(Self)
+            .map_err(Error::os(format!("packet socket on {interface}")))
+    }
+
+    /// Sends a frame as it is.
+    ///
+    /// # Errors
+    /// When the kernel finds the frame too short or too long.
+    pub fn send(&self, frame: &[u8]) -> Result<(), Error> {
+        // SAFETY: the buffer is as long as is said.
+        let sent = unsafe { libc::send(self.0.as_raw_fd(), frame.as_ptr().cast(), frame.len(), 0) };
+        if sent == frame.len() as isize {
+            return Ok(());
+        }
+        let doing = format!("sending {} bytes", frame.len());
+        Err(Error::os(doing)(io::Error::last_os_error()))
+    }
+
+    /// The next frame, or `None` after 50 ms of silence.
+    pub fn receive(&self) -> Option<Captured> {
+        receive(&self.0)
+    }
+}
+
 /// Sends a frame out of an interface as it is.
 ///
 /// # Errors
 /// When there is no such interface, or the kernel finds the frame too short or too long.
 pub fn send_frame(netns: &Netns, interface: &str, frame: &[u8]) -> Result<(), Error> {
-    let index = netns.index(interface)?;
-    let send = || {
-        let socket = packet_socket(index)?;
-        // SAFETY: the buffer is as long as is said.
-        let sent = unsafe { libc::send(socket.as_raw_fd(), frame.as_ptr().cast(), frame.len(), 0) };
-        if sent == frame.len() as isize {
-            Ok(())
-        } else {
-            Err(io::Error::last_os_error())
-        }
-    };
-    netns.run(send).map_err(Error::os(format!(
-        "sending {} bytes on {interface}",
-        frame.len()
-    )))
+    FrameSocket::open(netns, interface)?.send(frame)
 }
 
 /// A bound packet socket of the calling thread's namespace.

@@ -28,7 +28,7 @@ mod wait;
 pub mod wire;
 mod xdp;
 
-pub use capture::{Capture, Captured, send_frame};
+pub use capture::{Capture, Captured, FrameSocket, send_frame};
 pub use director::{Director, Hook};
 pub use error::Error;
 pub use http::PageServer;
