@@ -2,7 +2,7 @@
 //! changes, and the neighbour entries the director has the kernel keep.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use futures_util::stream::{self, StreamExt, TryStream, TryStreamExt};
 use netlink_packet_core::NetlinkPayload;
@@ -46,7 +46,7 @@ pub(crate) struct Link {
 pub(crate) enum Event {
     Link(Link),
     LinkGone(u32),
-    /// An IPv4 address came or went, with its interface.
+    /// An address came or went, with its interface.
     Address,
     /// A route or a routing rule.
     Route,
@@ -96,7 +96,7 @@ impl Netlink {
     }
 
     /// Looks up the routes to `servers`; the order of the answer is any.
-    pub async fn resolve(&self, servers: Vec<Ipv4Addr>) -> Vec<(Ipv4Addr, Resolution)> {
+    pub async fn resolve(&self, servers: Vec<IpAddr>) -> Vec<(IpAddr, Resolution)> {
         stream::iter(servers)
             .map(|server| async move { (server, self.route(server).await) })
             .buffer_unordered(PARALLEL_LOOKUPS)
@@ -104,10 +104,15 @@ impl Netlink {
             .await
     }
 
-    async fn route(&self, server: Ipv4Addr) -> Resolution {
-        let request = RouteMessageBuilder::<Ipv4Addr>::new()
-            .destination_prefix(server, 32)
-            .build();
+    async fn route(&self, server: IpAddr) -> Resolution {
+        let request = match server {
+            IpAddr::V4(addr) => RouteMessageBuilder::<Ipv4Addr>::new()
+                .destination_prefix(addr, 32)
+                .build(),
+            IpAddr::V6(addr) => RouteMessageBuilder::<Ipv6Addr>::new()
+                .destination_prefix(addr, 128)
+                .build(),
+        };
         let mut answers = Box::pin(self.handle.route().get(request).execute());
         match answers.next().await {
             Some(Ok(message)) => route(&message),
@@ -376,8 +381,16 @@ fn route(message: &RouteMessage) -> Resolution {
             RouteAttribute::Gateway(RouteAddress::Inet(addr)) => {
                 gateway = Some(IpAddr::V4(*addr));
             }
+            RouteAttribute::Gateway(RouteAddress::Inet6(addr)) => {
+                gateway = Some(IpAddr::V6(*addr));
+            }
             RouteAttribute::Via(RouteVia::Inet6(addr)) => gateway = Some(IpAddr::V6(*addr)),
-            RouteAttribute::PrefSource(RouteAddress::Inet(addr)) => source = Some(*addr),
+            RouteAttribute::PrefSource(RouteAddress::Inet(addr)) => {
+                source = Some(IpAddr::V4(*addr));
+            }
+            RouteAttribute::PrefSource(RouteAddress::Inet6(addr)) => {
+                source = Some(IpAddr::V6(*addr));
+            }
             _ => {}
         }
     }

@@ -1,6 +1,6 @@
 //! What needs a kernel: netlink, sysctls and directories, in namespaces of their own.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
 use futures_util::StreamExt;
@@ -16,9 +16,14 @@ use crate::netlink::{self, Event, Netlink};
 use crate::next_hops::{Neighbour, NeighbourKey};
 use crate::sysctl;
 
-const DIP: Ipv4Addr = Ipv4Addr::new(10, 1, 0, 1);
-const RIP: Ipv4Addr = Ipv4Addr::new(10, 1, 0, 2);
-const BEHIND: Ipv4Addr = Ipv4Addr::new(10, 2, 0, 2);
+const DIP: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 1, 0, 1));
+const RIP: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 1, 0, 2));
+const BEHIND: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 2, 0, 2));
+const DIP6: IpAddr = IpAddr::V6(Ipv6Addr::new(0xfd01, 0, 0, 0, 0, 0, 0, 1));
+const RIP6: IpAddr = IpAddr::V6(Ipv6Addr::new(0xfd01, 0, 0, 0, 0, 0, 0, 2));
+const BEHIND6: IpAddr = IpAddr::V6(Ipv6Addr::new(0xfd02, 0, 0, 0, 0, 0, 0, 2));
+/// The server's link-local address, a gateway.
+const GATEWAY6: IpAddr = IpAddr::V6(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 2));
 
 /// A director's namespace and a real server's, joined by a cable.
 fn network() -> (Netns, Netns) {
@@ -35,6 +40,20 @@ fn network() -> (Netns, Netns) {
         .unwrap();
     director.ip("route add unreachable 10.3.0.0/16").unwrap();
     director.ip("route add blackhole 10.4.0.0/16").unwrap();
+    for netns in [&director, &server] {
+        netns.sysctl("net.ipv6.conf.all.disable_ipv6", "0").unwrap();
+    }
+    director
+        .ip(&format!("addr add {DIP6}/64 dev eth0 nodad"))
+        .unwrap();
+    for addr in [RIP6, GATEWAY6] {
+        let line = format!("addr add {addr}/64 dev eth0 nodad");
+        server.ip(&line).unwrap();
+    }
+    let line = format!("-6 route add fd02::/64 via {GATEWAY6} dev eth0");
+    director.ip(&line).unwrap();
+    director.ip("-6 route add unreachable fd03::/64").unwrap();
+    director.ip("-6 route add blackhole fd04::/64").unwrap();
     (director, server)
 }
 
@@ -49,7 +68,7 @@ fn inside<T: Send>(netns: &Netns, f: impl AsyncFnOnce() -> T + Send) -> T {
     })
 }
 
-async fn entry(netlink: &Netlink, addr: Ipv4Addr) -> Option<(NeighbourKey, Neighbour)> {
+async fn entry(netlink: &Netlink, addr: IpAddr) -> Option<(NeighbourKey, Neighbour)> {
     let all = netlink.neighbours().await.unwrap();
     all.into_iter().find(|(key, _)| key.addr == addr)
 }
@@ -76,30 +95,59 @@ fn routes_say_next_hop_source_and_why_there_is_none() {
     let (director, _server) = network();
     inside(&director, async || {
         let netlink = Netlink::open().unwrap();
-        let nowhere: Ipv4Addr = "203.0.113.1".parse().unwrap();
-        let unreachable: Ipv4Addr = "10.3.0.1".parse().unwrap();
-        let blackhole: Ipv4Addr = "10.4.0.1".parse().unwrap();
-        let answers = netlink
-            .resolve(vec![RIP, BEHIND, DIP, nowhere, unreachable, blackhole])
-            .await;
-        let of = |server| &answers.iter().find(|(of, _)| *of == server).unwrap().1;
-        let direct = of(RIP).as_ref().unwrap();
-        assert_eq!((direct.gateway, direct.source), (None, Some(DIP)));
-        let behind = of(BEHIND).as_ref().unwrap();
-        assert_eq!(
-            (behind.gateway, behind.source),
-            (Some(RIP.into()), Some(DIP))
-        );
-        assert_eq!(behind.index, direct.index);
-        assert!(of(DIP).as_ref().unwrap().local);
-        let reason = |server| of(server).as_ref().unwrap_err().reason.as_str();
-        assert_eq!(reason(nowhere), "no route leads to it");
-        assert_eq!(reason(unreachable), "its route says unreachable");
-        assert_eq!(reason(blackhole), "its route is a blackhole");
-
+        let ways = [
+            (
+                RIP,
+                DIP,
+                BEHIND,
+                RIP,
+                ["203.0.113.1", "10.3.0.1", "10.4.0.1"],
+            ),
+            (
+                RIP6,
+                DIP6,
+                BEHIND6,
+                GATEWAY6,
+                ["2001:db8::1", "fd03::1", "fd04::1"],
+            ),
+        ];
+        for (rip, dip, behind, gateway, none) in ways {
+            let none = none.map(|addr| addr.parse::<IpAddr>().unwrap());
+            let mut asked = vec![rip, behind, dip];
+            asked.extend(none);
+            let answers = netlink.resolve(asked).await;
+            let of = |server| &answers.iter().find(|(of, _)| *of == server).unwrap().1;
+            let direct = of(rip).as_ref().unwrap();
+            assert_eq!((direct.gateway, direct.source), (None, Some(dip)));
+            let behind = of(behind).as_ref().unwrap();
+            assert_eq!((behind.gateway, behind.source), (Some(gateway), Some(dip)));
+            assert_eq!(behind.index, direct.index);
+            assert!(of(dip).as_ref().unwrap().local);
+            let reasons = none.map(|server| of(server).as_ref().unwrap_err().reason.as_str());
+            assert_eq!(
+                reasons,
+                [
+                    "no route leads to it",
+                    "its route says unreachable",
+                    "its route is a blackhole"
+                ]
+            );
+        }
         let broadcasts = netlink.broadcasts().await.unwrap();
         assert!(broadcasts.contains(&Ipv4Addr::new(10, 1, 0, 255)));
     });
+}
+
+/// The neighbour on the way to `addr`, asked of the kernel.
+async fn managed(netlink: &Netlink, addr: IpAddr) -> NeighbourKey {
+    let answers = netlink.resolve(vec![addr]).await;
+    let route = answers[0].1.as_ref().unwrap();
+    let key = NeighbourKey {
+        index: route.index,
+        addr: route.gateway.unwrap_or(addr),
+    };
+    netlink.manage(key).await.unwrap();
+    key
 }
 
 #[test]
@@ -108,64 +156,59 @@ fn a_managed_neighbour_is_resolved_kept_and_given_back() {
     inside(&director, async || {
         let netlink = Netlink::open().unwrap();
         let mut events = netlink::follow().unwrap();
-        let index = netlink.resolve(vec![RIP]).await[0]
-            .1
-            .as_ref()
-            .unwrap()
-            .index;
-        let key = NeighbourKey {
-            index,
-            addr: RIP.into(),
-        };
-        netlink.manage(key).await.unwrap();
-        // No packet was sent to it, yet it is resolved.
-        event(&mut events, |event| match event {
-            Event::Neighbour(of, Some(neighbour)) if of == key => {
-                (neighbour.state == NeighbourState::Reachable).then_some(())
-            }
-            _ => None,
-        })
-        .await;
-        let (_, neighbour) = entry(&netlink, RIP).await.unwrap();
-        assert!(neighbour.managed && neighbour.ours, "{neighbour:?}");
-        // To ask twice changes nothing.
-        netlink.manage(key).await.unwrap();
+        for server in [RIP, RIP6, BEHIND6] {
+            let key = managed(&netlink, server).await;
+            // No packet was sent to it, yet it is resolved.
+            event(&mut events, |event| match event {
+                Event::Neighbour(of, Some(neighbour)) if of == key => {
+                    (neighbour.state == NeighbourState::Reachable).then_some(())
+                }
+                _ => None,
+            })
+            .await;
+            let (_, neighbour) = entry(&netlink, key.addr).await.unwrap();
+            assert!(neighbour.managed && neighbour.ours, "{neighbour:?}");
+            // To ask twice changes nothing.
+            netlink.manage(key).await.unwrap();
+        }
         assert_eq!(netlink.release_all().await, Vec::<String>::new());
-        assert_eq!(entry(&netlink, RIP).await, None);
+        for addr in [RIP, RIP6, GATEWAY6] {
+            assert_eq!(entry(&netlink, addr).await, None);
+        }
     });
 }
 
 #[test]
 fn a_neighbour_nobody_answers_for_fails_and_static_ones_are_not_ours() {
     let (director, _server) = network();
-    director
-        .ip("neigh add 10.1.0.7 lladdr 02:00:00:00:00:07 dev eth0 nud permanent")
-        .unwrap();
+    let ways: [(IpAddr, IpAddr); 2] = [
+        ("10.1.0.7".parse().unwrap(), "10.1.0.9".parse().unwrap()),
+        ("fd01::7".parse().unwrap(), "fd01::9".parse().unwrap()),
+    ];
+    for (fixed, _) in ways {
+        director
+            .ip(&format!(
+                "neigh add {fixed} lladdr 02:00:00:00:00:07 dev eth0 nud permanent"
+            ))
+            .unwrap();
+    }
     inside(&director, async || {
         let netlink = Netlink::open().unwrap();
         let mut events = netlink::follow().unwrap();
-        let nobody = Ipv4Addr::new(10, 1, 0, 9);
-        let index = netlink.resolve(vec![nobody]).await[0]
-            .1
-            .as_ref()
-            .unwrap()
-            .index;
-        let key = NeighbourKey {
-            index,
-            addr: nobody.into(),
-        };
-        netlink.manage(key).await.unwrap();
-        event(&mut events, |event| match event {
-            Event::Neighbour(of, Some(neighbour)) if of == key => {
-                (neighbour.state == NeighbourState::Failed).then_some(())
-            }
-            _ => None,
-        })
-        .await;
-        assert_eq!(netlink.release_all().await, Vec::<String>::new());
-        let (_, fixed) = entry(&netlink, Ipv4Addr::new(10, 1, 0, 7)).await.unwrap();
-        assert_eq!(fixed.state, NeighbourState::Permanent);
-        assert!(!fixed.ours && !fixed.managed);
+        for (fixed, nobody) in ways {
+            let key = managed(&netlink, nobody).await;
+            event(&mut events, |event| match event {
+                Event::Neighbour(of, Some(neighbour)) if of == key => {
+                    (neighbour.state == NeighbourState::Failed).then_some(())
+                }
+                _ => None,
+            })
+            .await;
+            assert_eq!(netlink.release_all().await, Vec::<String>::new());
+            let (_, fixed) = entry(&netlink, fixed).await.unwrap();
+            assert_eq!(fixed.state, NeighbourState::Permanent);
+            assert!(!fixed.ours && !fixed.managed);
+        }
     });
 }
 
@@ -204,39 +247,143 @@ fn links_are_seen_as_they_come_change_and_go() {
     });
 }
 
+/// Everything the director sets, in order of name.
+fn sysctls(netns: &Netns) -> Vec<String> {
+    netns.run(|| {
+        [
+            "ipv4/conf/lo/accept_local",
+            "ipv4/conf/lo/forwarding",
+            "ipv4/conf/lo/rp_filter",
+            "ipv6/conf/lo/forwarding",
+        ]
+        .map(|name| {
+            let path = format!("/proc/sys/net/{name}");
+            std::fs::read_to_string(path).unwrap().trim().to_owned()
+        })
+        .to_vec()
+    })
+}
+
 #[test]
 fn sysctls_of_this_namespace_are_set_and_restored() {
     let (director, _server) = network();
-    let read = |name: &str| {
-        director.run(|| {
-            let path = format!("/proc/sys/net/ipv4/conf/lo/{name}");
-            std::fs::read_to_string(path).unwrap().trim().to_owned()
-        })
+    let set = |name: &str, value: &str| {
+        director.run(|| std::fs::write(format!("/proc/sys/net/{name}"), value).unwrap());
     };
+    for forwarding in ["ipv4/ip_forward", "ipv6/conf/all/forwarding"] {
+        set(forwarding, "0");
+    }
+    set("ipv4/conf/all/rp_filter", "0");
+    set("ipv4/conf/lo/rp_filter", "0");
     let saved = std::env::temp_dir().join(format!("pointsman-sysctl-{}", std::process::id()));
     let _ = std::fs::remove_file(&saved);
-    let before = (read("forwarding"), read("accept_local"));
+    let before = sysctls(&director);
+    assert_eq!(before, ["0", "0", "0", "0"]);
     director.run(|| sysctl::apply(&saved)).unwrap();
-    assert_eq!(
-        (read("forwarding"), read("accept_local")),
-        ("1".into(), "1".into())
-    );
+    assert_eq!(sysctls(&director), ["1", "1", "0", "1"]);
     // A second director after a killed one must not take our values for the old ones.
     director.run(|| sysctl::apply(&saved)).unwrap();
-    director.run(|| std::fs::write("/proc/sys/net/ipv4/ip_forward", "1").unwrap());
-    director.run(|| std::fs::write("/proc/sys/net/ipv4/ip_forward", "0").unwrap());
-    assert_eq!(read("forwarding"), "0");
+    for forwarding in ["ipv4/ip_forward", "ipv6/conf/all/forwarding"] {
+        set(forwarding, "1");
+        set(forwarding, "0");
+    }
+    set("ipv4/conf/all/rp_filter", "1");
+    assert_eq!(sysctls(&director), ["1", "0", "0", "0"]);
     assert_eq!(
         director.run(sysctl::enforce),
-        ["net/ipv4/conf/lo/forwarding"]
+        [
+            "net/ipv4/conf/lo/forwarding",
+            "net/ipv6/conf/lo/forwarding",
+            "net/ipv4/conf/lo/rp_filter"
+        ]
     );
-    assert_eq!(read("forwarding"), "1");
+    assert_eq!(sysctls(&director), ["1", "1", "2", "1"]);
+    assert_eq!(director.run(sysctl::enforce), Vec::<&str>::new());
     assert_eq!(
         director.run(|| sysctl::restore(&saved)),
         Vec::<String>::new()
     );
-    assert_eq!((read("forwarding"), read("accept_local")), before);
+    assert_eq!(sysctls(&director), before);
     assert!(!saved.exists());
+}
+
+#[test]
+fn a_router_that_advertised_itself_stays_the_way_out() {
+    let (director, server) = network();
+    let write = |name: &str, value: &str| {
+        director.run(|| std::fs::write(format!("/proc/sys/net/ipv6/conf/{name}"), value).unwrap());
+    };
+    write("all/forwarding", "0");
+    write("eth0/accept_ra", "1");
+    let default = || director.ip("-6 route show default").unwrap();
+    let index = server.index("eth0").unwrap();
+    let advertise = || {
+        server.run(|| router_advertisement(index));
+        pointsman_testkit::wait_until("a default route", Duration::from_secs(5), || {
+            default().contains("proto ra").then_some(())
+        })
+        .unwrap();
+    };
+    // What would happen.
+    advertise();
+    write("lo/forwarding", "1");
+    assert_eq!(default(), "");
+    write("lo/forwarding", "0");
+
+    advertise();
+    let saved = std::env::temp_dir().join(format!("pointsman-sysctl-ra-{}", std::process::id()));
+    let _ = std::fs::remove_file(&saved);
+    director.run(|| sysctl::apply(&saved)).unwrap();
+    assert!(default().contains("proto ra"), "{}", default());
+    let accepts =
+        director.run(|| std::fs::read_to_string("/proc/sys/net/ipv6/conf/eth0/accept_ra").unwrap());
+    assert_eq!(accepts.trim(), "1");
+    assert_eq!(
+        director.run(|| sysctl::restore(&saved)),
+        Vec::<String>::new()
+    );
+    assert!(default().contains("proto ra"), "{}", default());
+}
+
+/// Sends a router advertisement (RFC 4861, 4.2) with a life of 1800 seconds out of an interface.
+fn router_advertisement(index: u32) {
+    use std::net::SocketAddrV6;
+    use std::os::fd::{AsRawFd, FromRawFd};
+    // SAFETY: a new socket of this function's own.
+    let socket = unsafe {
+        let fd = libc::socket(libc::AF_INET6, libc::SOCK_RAW, libc::IPPROTO_ICMPV6);
+        assert!(fd >= 0, "{}", std::io::Error::last_os_error());
+        std::net::UdpSocket::from_raw_fd(fd)
+    };
+    for (option, value) in [
+        (libc::IPV6_MULTICAST_HOPS, 255),
+        (libc::IPV6_MULTICAST_IF, index as libc::c_int),
+    ] {
+        // SAFETY: the option is an int and the descriptor is open.
+        let done = unsafe {
+            libc::setsockopt(
+                socket.as_raw_fd(),
+                libc::IPPROTO_IPV6,
+                option,
+                (&raw const value).cast(),
+                size_of::<libc::c_int>() as libc::socklen_t,
+            )
+        };
+        assert_eq!(done, 0, "{}", std::io::Error::last_os_error());
+    }
+    let message = [
+        134,
+        0,
+        0,
+        0,
+        64,
+        0,
+        1800u16.to_be_bytes()[0],
+        1800u16.to_be_bytes()[1],
+    ];
+    let message = [&message[..], &[0; 8]].concat();
+    let all = SocketAddrV6::new("ff02::1".parse().unwrap(), 0, 0, index);
+    socket.send_to(&message, all).unwrap();
 }
 
 #[test]

@@ -5,7 +5,7 @@
 //! as a managed entry, which it resolves at once and keeps fresh.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::ops::Bound;
 
 use netlink_packet_route::neighbour::NeighbourState;
@@ -34,7 +34,7 @@ pub(crate) struct Neighbour {
 pub(crate) struct Route {
     pub index: u32,
     pub gateway: Option<IpAddr>,
-    pub source: Option<Ipv4Addr>,
+    pub source: Option<IpAddr>,
     /// The server is the director itself.
     pub local: bool,
 }
@@ -52,11 +52,11 @@ pub(crate) type Resolution = Result<Route, NoRoute>;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Effect {
     /// Tunnels to `server` come from `source`.
-    Source { server: Ipv4Addr, source: Ipv4Addr },
+    Source { server: IpAddr, source: IpAddr },
     /// `server` cannot be reached, or can (again, or, where that is not `news`, as before: the
     /// tables may still hold what an earlier director thought).
     Dead {
-        server: Ipv4Addr,
+        server: IpAddr,
         dead: bool,
         news: bool,
     },
@@ -85,9 +85,9 @@ pub(crate) struct ServerState {
 /// Ways of all real servers and state of all neighbours.
 #[derive(Debug, Default)]
 pub(crate) struct NextHops {
-    servers: BTreeMap<Ipv4Addr, ServerState>,
+    servers: BTreeMap<IpAddr, ServerState>,
     neighbours: HashMap<NeighbourKey, Neighbour>,
-    users: HashMap<NeighbourKey, BTreeSet<Ipv4Addr>>,
+    users: HashMap<NeighbourKey, BTreeSet<IpAddr>>,
     /// Needed, but not managed by the kernel.
     missing: BTreeSet<NeighbourKey>,
     /// Ours, but not needed.
@@ -98,7 +98,7 @@ pub(crate) struct NextHops {
 
 impl NextHops {
     /// Takes note of new servers; the answer are those whose routes are to be looked up.
-    pub fn add(&mut self, servers: impl IntoIterator<Item = Ipv4Addr>) -> Vec<Ipv4Addr> {
+    pub fn add(&mut self, servers: impl IntoIterator<Item = IpAddr>) -> Vec<IpAddr> {
         let mut new = Vec::new();
         for server in servers {
             self.servers.entry(server).or_insert_with(|| {
@@ -113,7 +113,7 @@ impl NextHops {
     }
 
     /// Forgets every server that is not among `present`.
-    pub fn retain(&mut self, present: &BTreeSet<Ipv4Addr>) {
+    pub fn retain(&mut self, present: &BTreeSet<IpAddr>) {
         let gone: Vec<_> = self
             .servers
             .keys()
@@ -126,7 +126,7 @@ impl NextHops {
     }
 
     /// Forgets a server: added again, it is looked up again.
-    pub fn forget(&mut self, server: Ipv4Addr) {
+    pub fn forget(&mut self, server: IpAddr) {
         if let Some(key) = self.key_of(server) {
             self.unuse(key, server);
         }
@@ -134,17 +134,17 @@ impl NextHops {
     }
 
     /// Every server.
-    pub fn servers(&self) -> impl Iterator<Item = (Ipv4Addr, &ServerState)> {
+    pub fn servers(&self) -> impl Iterator<Item = (IpAddr, &ServerState)> {
         self.servers.iter().map(|(server, state)| (*server, state))
     }
 
     /// The neighbour entry on the way to `server`, where there is one to speak of.
-    pub fn neighbour_of(&self, server: Ipv4Addr) -> Option<&Neighbour> {
+    pub fn neighbour_of(&self, server: IpAddr) -> Option<&Neighbour> {
         self.neighbours.get(&self.key_of(server)?)
     }
 
     /// A route look-up has an answer. Answers for servers forgotten meanwhile are ignored.
-    pub fn routed(&mut self, server: Ipv4Addr, resolution: Resolution) -> Vec<Effect> {
+    pub fn routed(&mut self, server: IpAddr, resolution: Resolution) -> Vec<Effect> {
         let mut effects = Vec::new();
         let old_key = self.key_of(server);
         let Some(state) = self.servers.get_mut(&server) else {
@@ -261,16 +261,16 @@ impl NextHops {
     }
 
     /// True when the way to `server` is known but its next hop could not be had yet.
-    pub fn is_missing(&self, server: Ipv4Addr) -> bool {
+    pub fn is_missing(&self, server: IpAddr) -> bool {
         self.key_of(server)
             .is_some_and(|key| self.missing.contains(&key))
     }
 
-    fn key_of(&self, server: Ipv4Addr) -> Option<NeighbourKey> {
+    fn key_of(&self, server: IpAddr) -> Option<NeighbourKey> {
         match self.servers.get(&server)?.route.as_ref()? {
             Ok(route) if !route.local => Some(NeighbourKey {
                 index: route.index,
-                addr: route.gateway.unwrap_or(server.into()),
+                addr: route.gateway.unwrap_or(server),
             }),
             Ok(_) | Err(_) => None,
         }
@@ -290,7 +290,7 @@ impl NextHops {
         }
     }
 
-    fn unuse(&mut self, key: NeighbourKey, server: Ipv4Addr) {
+    fn unuse(&mut self, key: NeighbourKey, server: IpAddr) {
         if let Some(users) = self.users.get_mut(&key) {
             users.remove(&server);
             if users.is_empty() {
@@ -320,7 +320,7 @@ impl NextHops {
         }
     }
 
-    fn set_dead(&mut self, server: Ipv4Addr, dead: bool, effects: &mut Vec<Effect>) {
+    fn set_dead(&mut self, server: IpAddr, dead: bool, effects: &mut Vec<Effect>) {
         if let Some(state) = self.servers.get_mut(&server)
             && state.dead != Some(dead)
         {

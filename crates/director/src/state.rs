@@ -55,7 +55,7 @@ pub(crate) struct Director {
     /// When all routes are to be looked up again.
     resolve_at: Option<Instant>,
     /// Look-ups of many routes, one set at a time.
-    lookups: JoinSet<Vec<(Ipv4Addr, Resolution)>>,
+    lookups: JoinSet<Vec<(IpAddr, Resolution)>>,
 }
 
 impl Director {
@@ -91,7 +91,7 @@ impl Director {
         let neighbours = self.netlink.neighbours().await?;
         let effects = self.hops.replace_neighbours(neighbours);
         self.carry_out(effects);
-        let servers = self.server_addresses();
+        let servers = self.dataplane.tables().server_addresses();
         self.add_next_hops(servers).await;
         self.epoch_due = true;
         self.settle().await;
@@ -109,7 +109,7 @@ impl Director {
     }
 
     /// Answer of look-ups that ran beside; waits forever while there are none.
-    pub async fn lookups(&mut self) -> Vec<(Ipv4Addr, Resolution)> {
+    pub async fn lookups(&mut self) -> Vec<(IpAddr, Resolution)> {
         match self.lookups.join_next().await {
             Some(Ok(answers)) => answers,
             Some(Err(error)) => {
@@ -128,13 +128,10 @@ impl Director {
             .into_iter()
             .map(|change| {
                 let server = match &change {
-                    Change::AddServer { server, .. } => match server.key.addr {
-                        IpAddr::V4(addr) => Some(addr),
-                        IpAddr::V6(_) => None,
-                    },
+                    Change::AddServer { server, .. } => Some(server.key.addr),
                     _ => None,
                 };
-                let new = server.is_some_and(|s| !self.dataplane.tables().has_server_at(s.into()));
+                let new = server.is_some_and(|s| !self.dataplane.tables().has_server_at(s));
                 let result = self.apply_one(change);
                 if let (Ok(()), Some(server)) = (&result, server) {
                     if new {
@@ -225,7 +222,8 @@ impl Director {
             tracing::warn!("{name} had been changed; it is set again");
         }
         if std::mem::take(&mut self.prune_due) {
-            let present = self.server_addresses().into_iter().collect();
+            let present = self.dataplane.tables().server_addresses();
+            let present = present.into_iter().collect();
             self.hops.retain(&present);
         }
         self.reconcile().await;
@@ -293,10 +291,10 @@ impl Director {
     }
 
     /// Takes in the answers of [`Director::lookups`].
-    pub async fn routed(&mut self, answers: Vec<(Ipv4Addr, Resolution)>) {
+    pub async fn routed(&mut self, answers: Vec<(IpAddr, Resolution)>) {
         for (server, resolution) in answers {
             let missing = resolution.is_err();
-            self.dataplane.tables().set_no_route(server.into(), missing);
+            self.dataplane.tables().set_no_route(server, missing);
             let effects = self.hops.routed(server, resolution);
             self.carry_out(effects);
         }
@@ -333,10 +331,10 @@ impl Director {
         }
     }
 
-    fn next_hop(&self, server: Ipv4Addr, state: &ServerState) -> NextHopStatus {
+    fn next_hop(&self, server: IpAddr, state: &ServerState) -> NextHopStatus {
         let neighbour = self.hops.neighbour_of(server).map(|n| n.state.to_string());
         let mut status = NextHopStatus {
-            server: server.into(),
+            server,
             gateway: None,
             interface: None,
             source: None,
@@ -354,10 +352,11 @@ impl Director {
             })) => {
                 status.gateway = *gateway;
                 status.interface = self.links.name(*index).map(str::to_owned);
-                status.source = source.map(IpAddr::from);
+                status.source = *source;
                 if state.dead == Some(true) {
-                    let next_hop = gateway.unwrap_or(server.into());
-                    status.problem = Some(format!("{next_hop} does not answer ARP"));
+                    let next_hop = gateway.unwrap_or(server);
+                    let asked = discovery(next_hop);
+                    status.problem = Some(format!("{next_hop} does not answer {asked}"));
                 } else if self.table_full && self.hops.is_missing(server) {
                     status.problem = Some(TABLE_FULL.to_owned());
                 }
@@ -442,23 +441,13 @@ impl Director {
         Ok(())
     }
 
-    fn server_addresses(&mut self) -> Vec<Ipv4Addr> {
-        let addresses = self.dataplane.tables().server_addresses().into_iter();
-        addresses
-            .filter_map(|address| match address {
-                IpAddr::V4(address) => Some(address),
-                IpAddr::V6(_) => None,
-            })
-            .collect()
-    }
-
-    async fn add_next_hops(&mut self, servers: impl IntoIterator<Item = Ipv4Addr>) {
+    async fn add_next_hops(&mut self, servers: impl IntoIterator<Item = IpAddr>) {
         let new = self.hops.add(servers);
         self.resolve(new).await;
         self.settle().await;
     }
 
-    async fn resolve(&mut self, servers: Vec<Ipv4Addr>) {
+    async fn resolve(&mut self, servers: Vec<IpAddr>) {
         if servers.len() <= LOOKUPS_INLINE {
             let answers = self.netlink.resolve(servers).await;
             self.routed(answers).await;
@@ -477,22 +466,19 @@ impl Director {
         for effect in effects {
             match effect {
                 Effect::Source { server, source } => {
-                    self.dataplane
-                        .tables()
-                        .set_tunnel_source(server.into(), source.into());
+                    self.dataplane.tables().set_tunnel_source(server, source);
                 }
                 Effect::Dead { server, dead, news } => {
                     if dead {
                         tracing::warn!(
-                            "real server {server}: its next hop does not answer ARP; packets to \
-                             it are dropped until it does"
+                            "real server {server}: its next hop does not answer {}; packets to \
+                             it are dropped until it does",
+                            discovery(server)
                         );
                     } else if news {
                         tracing::info!("real server {server}: its next hop answers");
                     }
-                    self.dataplane
-                        .tables()
-                        .set_neighbour_dead(server.into(), dead);
+                    self.dataplane.tables().set_neighbour_dead(server, dead);
                 }
                 Effect::Epoch => self.epoch_due = true,
             }
@@ -523,5 +509,13 @@ impl Director {
             }
         }
         self.table_full = false;
+    }
+}
+
+/// How the link-layer address of a neighbour is asked for.
+fn discovery(neighbour: IpAddr) -> &'static str {
+    match neighbour {
+        IpAddr::V4(_) => "ARP",
+        IpAddr::V6(_) => "neighbour discovery",
     }
 }

@@ -1,15 +1,14 @@
+use std::net::Ipv4Addr;
+
 use super::*;
 
-const SERVER: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 2);
-const OTHER: Ipv4Addr = Ipv4Addr::new(10, 9, 0, 2);
+const SERVER: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 2));
+const OTHER: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 9, 0, 2));
 const GATEWAY: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1));
-const DIP: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 100);
+const DIP: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 100));
 
-fn key(addr: impl Into<IpAddr>) -> NeighbourKey {
-    NeighbourKey {
-        index: 3,
-        addr: addr.into(),
-    }
+fn key(addr: IpAddr) -> NeighbourKey {
+    NeighbourKey { index: 3, addr }
 }
 
 fn way(gateway: Option<IpAddr>) -> Resolution {
@@ -30,7 +29,7 @@ fn entry(state: NeighbourState, mac: u8) -> Option<Neighbour> {
     })
 }
 
-fn dead(server: Ipv4Addr, dead: bool) -> Effect {
+fn dead(server: IpAddr, dead: bool) -> Effect {
     Effect::Dead {
         server,
         dead,
@@ -39,7 +38,7 @@ fn dead(server: Ipv4Addr, dead: bool) -> Effect {
 }
 
 /// What an earlier director may have thought is put right.
-fn alive_as_before(server: Ipv4Addr) -> Effect {
+fn alive_as_before(server: IpAddr) -> Effect {
     Effect::Dead {
         server,
         dead: false,
@@ -214,7 +213,7 @@ fn what_others_removed_is_asked_for_again_and_an_earlier_directors_is_released()
 #[test]
 fn in_a_full_table_every_server_gets_its_turn() {
     let mut hops = NextHops::default();
-    let servers: Vec<_> = (1..=5).map(|n| Ipv4Addr::new(10, 0, 1, n)).collect();
+    let servers: Vec<IpAddr> = (1..=5).map(|n| Ipv4Addr::new(10, 0, 1, n).into()).collect();
     for server in hops.add(servers.clone()) {
         hops.routed(server, way(None));
     }
@@ -222,7 +221,7 @@ fn in_a_full_table_every_server_gets_its_turn() {
     for _ in 0..5 {
         asked.extend(hops.reconcile(2));
     }
-    let manage = |server: &Ipv4Addr| Request::Manage(key(*server));
+    let manage = |server: &IpAddr| Request::Manage(key(*server));
     let twice: Vec<_> = servers.iter().chain(&servers).map(manage).collect();
     assert_eq!(asked, twice);
 }
@@ -233,4 +232,36 @@ fn after_lost_events_only_differences_count() {
     let same = vec![(key(SERVER), entry(NeighbourState::Stale, 1).unwrap())];
     assert!(hops.replace_neighbours(same).is_empty());
     assert_eq!(hops.replace_neighbours(Vec::new()), [Effect::Epoch]);
+}
+
+#[test]
+fn one_link_local_gateway_is_two_neighbours_on_two_interfaces() {
+    let gateway: IpAddr = "fe80::1".parse().unwrap();
+    let server: IpAddr = "2001:db8:1::2".parse().unwrap();
+    let other: IpAddr = "2001:db8:2::2".parse().unwrap();
+    let by = |index| {
+        Ok(Route {
+            index,
+            gateway: Some(gateway),
+            source: None,
+            local: false,
+        })
+    };
+    let at = |index| NeighbourKey {
+        index,
+        addr: gateway,
+    };
+    let mut hops = NextHops::default();
+    hops.add([server, other]);
+    hops.routed(server, by(3));
+    hops.routed(other, by(4));
+    assert_eq!(
+        hops.reconcile(8),
+        [Request::Manage(at(3)), Request::Manage(at(4))]
+    );
+    hops.neighbour(at(4), entry(NeighbourState::Reachable, 2));
+    assert_eq!(
+        hops.neighbour(at(3), entry(NeighbourState::Failed, 0)),
+        [dead(server, true)]
+    );
 }
