@@ -117,6 +117,8 @@ pub struct Status {
     pub next_hops: Vec<NextHopStatus>,
     /// Reasons of lost packets that occurred.
     pub drops: Vec<DropCount>,
+    /// What keeps services from working and is the operator's to change, one sentence each.
+    pub warnings: Vec<String>,
 }
 
 /// How a stop went.

@@ -20,10 +20,12 @@ mod home;
 mod launch;
 mod links;
 mod main_loop;
+mod marks;
 mod netlink;
 #[cfg(test)]
 mod network_tests;
 mod next_hops;
+mod nexthop;
 mod run;
 mod state;
 mod sysctl;

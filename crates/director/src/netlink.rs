@@ -1,6 +1,7 @@
 //! The kernel's links, addresses, routes and neighbours over rtnetlink: what is there, what
 //! changes, and the neighbour entries the director has the kernel keep.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -18,14 +19,15 @@ use netlink_packet_route::route::{
 };
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use pointsman_dataplane::Interface;
+use pointsman_model::Family;
 use rtnetlink::{Handle, MulticastGroup, RouteMessageBuilder};
 
-use crate::Error;
 use crate::next_hops::{Neighbour, NeighbourKey, NoRoute, Resolution, Route};
+use crate::{Error, marks, nexthop};
 
-/// `NDA_PROTOCOL` of neighbour entries that a director asked for, so that it, or the one after it,
-/// knows which to take back. No routing daemon has this number (`rtnetlink.h`).
-const OURS: RouteProtocol = RouteProtocol::Other(80);
+/// Protocol of neighbour entries, rules and routes that a director asked for, so that it, or the one
+/// after it, knows which to take back. No routing daemon has this number (`rtnetlink.h`).
+pub(crate) const OURS: RouteProtocol = RouteProtocol::Other(80);
 
 /// Route look-ups under way at a time.
 const PARALLEL_LOOKUPS: usize = 64;
@@ -48,7 +50,7 @@ pub(crate) enum Event {
     LinkGone(u32),
     /// An address came or went, with its interface.
     Address,
-    /// A route or a routing rule.
+    /// A route, a nexthop object or a routing rule.
     Route,
     Neighbour(NeighbourKey, Option<Neighbour>),
     /// Events were lost: everything is to be read again.
@@ -159,6 +161,15 @@ impl Netlink {
         self.handle.neighbours().del(message).execute().await
     }
 
+    /// Makes rules and routes what services of these marks need, see [`marks`].
+    pub async fn set_marks(
+        &self,
+        family: Family,
+        wanted: &BTreeSet<u32>,
+    ) -> Result<(), rtnetlink::Error> {
+        marks::reconcile(&self.handle, family, wanted).await
+    }
+
     /// Removes every entry a director asked for; the answer tells what did not work.
     pub async fn release_all(&self) -> Vec<String> {
         let ours = match self.neighbours().await {
@@ -213,9 +224,9 @@ pub(crate) fn follow() -> io::Result<impl stream::Stream<Item = Event> + Unpin> 
         );
     }
     tokio::spawn(connection);
-    Ok(Box::pin(
-        messages.filter_map(async |(message, _)| event(message.payload)),
-    ))
+    let events = messages.filter_map(async |(message, _)| event(message.payload));
+    let nexthops = nexthop::follow()?.map(|()| Event::Route);
+    Ok(Box::pin(stream::select(events, nexthops)))
 }
 
 async fn collect<T>(

@@ -6,6 +6,7 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use netlink_packet_route::neighbour::NeighbourState;
 use pointsman_api::Location;
+use pointsman_model::Family;
 use pointsman_testkit::{Names, Netns, wire};
 use tokio::runtime::Runtime;
 use tokio::time::timeout;
@@ -242,6 +243,8 @@ fn links_are_seen_as_they_come_change_and_go() {
         .await;
         director.ip("route add 10.9.0.0/16 dev eth0").unwrap();
         event(&mut events, |event| (event == Event::Route).then_some(())).await;
+        director.ip("nexthop add id 9 dev eth0").unwrap();
+        event(&mut events, |event| (event == Event::Route).then_some(())).await;
         director.ip("addr add 10.1.0.77/32 dev lo").unwrap();
         event(&mut events, |event| (event == Event::Address).then_some(())).await;
     });
@@ -384,6 +387,92 @@ fn router_advertisement(index: u32) {
     let message = [&message[..], &[0; 8]].concat();
     let all = SocketAddrV6::new("ff02::1".parse().unwrap(), 0, 0, index);
     socket.send_to(&message, all).unwrap();
+}
+
+/// What the routing rules are, by family.
+fn rules(netns: &Netns) -> [String; 2] {
+    ["-4", "-6"].map(|family| netns.ip(&format!("{family} rule")).unwrap())
+}
+
+#[test]
+fn marked_packets_are_routed_out_of_lo_until_nobody_wants_them() {
+    const FAMILIES: [Family; 2] = [Family::V4, Family::V6];
+    let (director, _server) = network();
+    for (family, vip) in [("-4", "10.1.0.100/32"), ("-6", "fd01::100/128")] {
+        let line = format!("{family} addr add {vip} dev lo");
+        director.ip(&line).unwrap();
+    }
+    director.sysctl("net.ipv4.ip_forward", "1").unwrap();
+    director
+        .sysctl("net.ipv6.conf.all.forwarding", "1")
+        .unwrap();
+    // By which device a client's packet is routed: a local VIP's and another one's.
+    let way = |mark: &str| {
+        [
+            "10.1.0.100 from 10.1.0.2",
+            "10.9.9.9 from 10.1.0.2",
+            "fd01::100 from fd01::2",
+            "fd09::9 from fd01::2",
+        ]
+        .map(|packet| {
+            let line = format!("route get {packet} iif eth0 {mark}");
+            director.ip(&line).unwrap_or_default()
+        })
+    };
+    let table = "table 1347251563";
+    let caught = |mark: &str| way(mark).map(|way| way.contains(table) && way.contains("dev lo"));
+    let before = rules(&director);
+    let set = |marks: &[u32]| {
+        inside(&director, async || {
+            let netlink = Netlink::open().unwrap();
+            let marks = marks.iter().copied().collect();
+            for family in FAMILIES {
+                // To ask twice changes nothing.
+                for _ in 0..2 {
+                    netlink.set_marks(family, &marks).await.unwrap();
+                }
+            }
+        });
+    };
+    assert_eq!(caught("mark 666"), [false; 4]);
+    set(&[666, 0x8000_0001]);
+    for mark in ["mark 666", "mark 0x80000001"] {
+        assert_eq!(
+            caught(mark),
+            [true; 4],
+            "{:?} {:?}",
+            way(mark),
+            rules(&director)
+        );
+    }
+    assert_eq!(caught("mark 667"), [false; 4]);
+    assert_eq!(caught(""), [false; 4]);
+    assert!(way("")[0].starts_with("local"));
+    // The director's own packets, also those that a socket marks, go where they went.
+    let own = director.ip("route get 10.1.0.100 mark 666").unwrap();
+    assert!(own.starts_with("local"), "{own}");
+
+    // Somebody clears up, the way ip does it, and lo goes down and up.
+    director.ip("-4 rule del pref 0 iif lo").unwrap();
+    director.ip("-6 rule del fwmark 666").unwrap();
+    director.ip("link set lo down").unwrap();
+    director.ip("link set lo up").unwrap();
+    set(&[666]);
+    assert_eq!(
+        caught("mark 666")[1..3],
+        [true; 2],
+        "{:?}",
+        rules(&director)
+    );
+    assert_eq!(caught("mark 0x80000001"), [false; 4]);
+    set(&[]);
+    assert_eq!(caught("mark 666"), [false; 4]);
+    assert_eq!(rules(&director), before);
+    assert_eq!(director.ip("nexthop").unwrap(), "");
+    for family in ["-4", "-6"] {
+        let left = director.ip(&format!("{family} route show {table}"));
+        assert_eq!(left.unwrap_or_default(), "");
+    }
 }
 
 #[test]

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use pointsman_api::{DropCount, NextHopStatus, Status, TableStatus, Totals};
 use pointsman_dataplane::DataPlane;
-use pointsman_model::{Change, Error as Refusal, ServerSpec};
+use pointsman_model::{Change, Error as Refusal, Family, ServerSpec, ServiceKey};
 use tokio::task::JoinSet;
 
 use crate::links::{self, LinkChange, Links, Outcome};
@@ -52,6 +52,10 @@ pub(crate) struct Director {
     addresses_due: bool,
     /// Servers went; their next hops may be of no more use.
     prune_due: bool,
+    /// The rules that bring marked packets back may not be what they should.
+    marks_due: bool,
+    /// What could not be done about them at the last try.
+    marks_problem: Option<String>,
     /// When all routes are to be looked up again.
     resolve_at: Option<Instant>,
     /// Look-ups of many routes, one set at a time.
@@ -74,6 +78,9 @@ impl Director {
             epoch_due: false,
             addresses_due: false,
             prune_due: false,
+            // An earlier director may have left some, also without services.
+            marks_due: true,
+            marks_problem: None,
             resolve_at: None,
             lookups: JoinSet::new(),
         }
@@ -93,6 +100,7 @@ impl Director {
         self.carry_out(effects);
         let servers = self.dataplane.tables().server_addresses();
         self.add_next_hops(servers).await;
+        self.bring_marked_back().await;
         self.epoch_due = true;
         self.settle().await;
         Ok(())
@@ -144,6 +152,7 @@ impl Director {
             })
             .collect();
         self.add_next_hops(servers).await;
+        self.bring_marked_back().await;
         results
     }
 
@@ -151,6 +160,13 @@ impl Director {
         if let Change::AddServer { server, .. } | Change::EditServer { server, .. } = &change {
             self.no_broadcast(server)?;
         }
+        let marks = match &change {
+            Change::AddService(spec) => matches!(spec.key, ServiceKey::Mark { .. }),
+            Change::DeleteService(key) => matches!(key, ServiceKey::Mark { .. }),
+            Change::Flush => true,
+            _ => false,
+        };
+        self.marks_due |= marks;
         let tables = self.dataplane.tables();
         match change {
             Change::AddService(spec) => tables.add_service(&spec),
@@ -227,6 +243,7 @@ impl Director {
             self.hops.retain(&present);
         }
         self.reconcile().await;
+        self.bring_marked_back().await;
         self.settle().await;
     }
 
@@ -303,6 +320,7 @@ impl Director {
 
     /// State for `director status`.
     pub fn status(&mut self) -> Status {
+        let warnings = self.warnings();
         let tables = self.dataplane.tables();
         let services = tables.services();
         let connection_slots = tables.connection_slots();
@@ -328,6 +346,7 @@ impl Director {
                 .map(|(rip, state)| self.next_hop(rip, state))
                 .collect(),
             drops: self.drops(false),
+            warnings,
         }
     }
 
@@ -416,6 +435,7 @@ impl Director {
 
     fn routes_changed(&mut self) {
         self.epoch_due = true;
+        self.marks_due = true;
         self.resolve_at
             .get_or_insert_with(|| Instant::now() + SETTLE);
     }
@@ -483,6 +503,57 @@ impl Director {
                 Effect::Epoch => self.epoch_due = true,
             }
         }
+    }
+
+    /// Firewall marks that services balance.
+    fn marks(&mut self) -> impl Iterator<Item = (Family, u32)> {
+        self.dataplane.tables().keys().filter_map(|key| match *key {
+            ServiceKey::Mark { mark, family } => Some((family, mark)),
+            ServiceKey::Address { .. } => None,
+        })
+    }
+
+    /// Has the kernel's rules bring packets that netfilter marked back to the programs; once a second
+    /// at most, where somebody else keeps changing them.
+    async fn bring_marked_back(&mut self) {
+        if !std::mem::take(&mut self.marks_due) {
+            return;
+        }
+        let services: Vec<_> = self.marks().collect();
+        let mut problem = None;
+        for family in [Family::V4, Family::V6] {
+            let of_family = services.iter().filter(|(of, _)| *of == family);
+            let marks: BTreeSet<_> = of_family.map(|(_, mark)| *mark).collect();
+            if let Err(error) = self.netlink.set_marks(family, &marks).await {
+                // A kernel without IPv6 has no rules for it, nor needs any.
+                if !marks.is_empty() {
+                    problem = Some(format!(
+                        "packets that netfilter marks do not come back: {error}"
+                    ));
+                    self.marks_due = true;
+                }
+            }
+        }
+        if problem != self.marks_problem
+            && let Some(problem) = &problem
+        {
+            tracing::warn!("{problem}");
+        }
+        self.marks_problem = problem;
+    }
+
+    /// What keeps services from working, for the operator to see to.
+    fn warnings(&mut self) -> Vec<String> {
+        let mut warnings: Vec<_> = self.marks_problem.clone().into_iter().collect();
+        for (family, on, sysctl) in crate::sysctl::forwarding() {
+            if !on && self.marks().any(|(of, _)| of == family) {
+                warnings.push(format!(
+                    "{sysctl} is 0: netfilter's marks reach no firewall-mark service (marks of \
+                     `pointsman mark` do)"
+                ));
+            }
+        }
+        warnings
     }
 
     /// Has the kernel's neighbour table hold what real servers need.

@@ -7,6 +7,8 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use pointsman_model::Family;
+
 use crate::Error;
 use crate::error::file;
 
@@ -66,13 +68,16 @@ pub(crate) fn enforce() -> Vec<&'static str> {
         .collect()
 }
 
-/// Whether the host forwards packets of IPv4 and of IPv6.
-pub(crate) fn forwards() -> (bool, bool) {
-    let on = |name: &str| read(name).is_ok_and(|value| value != "0");
-    (
-        on("net/ipv4/ip_forward"),
-        on("net/ipv6/conf/all/forwarding"),
-    )
+/// Whether the host forwards packets of each family, and which sysctl says so.
+pub(crate) fn forwarding() -> [(Family, bool, &'static str); 2] {
+    [
+        (Family::V4, "net.ipv4.ip_forward"),
+        (Family::V6, "net.ipv6.conf.all.forwarding"),
+    ]
+    .map(|(family, name)| {
+        let off = read(&name.replace('.', "/")).is_ok_and(|value| value == "0");
+        (family, !off, name)
+    })
 }
 
 /// Puts the old values back and forgets them; the answer tells what did not work.

@@ -1,13 +1,16 @@
 //! Everything a director put into the kernel comes out again.
 
+use std::collections::BTreeSet;
+
 use pointsman_api::{Location, StopReport};
 use pointsman_dataplane::DataPlane;
+use pointsman_model::Family;
 
 use crate::home::{self, Home};
 use crate::netlink::Netlink;
 use crate::{Error, checks, sysctl};
 
-/// Detaches and unpins the programs, gives neighbours back to the kernel, restores sysctls. Goes
+/// Removes routing rules, detaches and unpins the programs, gives neighbours back to the kernel, restores sysctls. Goes
 /// on past what fails and tells it.
 pub(crate) async fn kernel_side(
     dataplane: Option<DataPlane>,
@@ -15,6 +18,16 @@ pub(crate) async fn kernel_side(
     location: &Location,
 ) -> StopReport {
     let mut problems = Vec::new();
+    // First what leads packets to the programs.
+    for family in [Family::V4, Family::V6] {
+        if let Err(error) = netlink.set_marks(family, &BTreeSet::new()).await
+            && family == Family::V4
+        {
+            problems.push(format!(
+                "routing rules for firewall marks may stay: {error}"
+            ));
+        }
+    }
     if let Some(dataplane) = dataplane
         && let Err(error) = dataplane.remove()
     {

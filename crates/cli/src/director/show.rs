@@ -33,6 +33,12 @@ pub fn status(status: &Status) -> String {
             ""
         },
     );
+    if !status.warnings.is_empty() {
+        let _ = writeln!(text, "\nwarnings");
+    }
+    for warning in &status.warnings {
+        let _ = writeln!(text, "  {warning}");
+    }
     let _ = writeln!(text, "\ninterfaces");
     interfaces(&mut text, status);
     let tables = &status.tables;
@@ -189,10 +195,14 @@ mod tests {
                 meaning: "no real server could take the connection".into(),
                 packets: 5,
             }],
+            warnings: vec!["net.ipv4.ip_forward is 0".into()],
         });
         assert_eq!(
             text,
             "director 0.1.0 runs, pid 42, for 1h 1m\n\
+             \n\
+             warnings\n\
+             \x20 net.ipv4.ip_forward is 0\n\
              \n\
              interfaces\n\
              \x20 lo    tcx  loopback\n\

@@ -21,6 +21,11 @@ impl Tables {
             .collect()
     }
 
+    /// What identifies each service, in any order.
+    pub fn keys(&self) -> impl Iterator<Item = &ServiceKey> {
+        self.by_key.keys()
+    }
+
     /// One service.
     pub fn service(&self, key: &ServiceKey) -> Option<ServiceView> {
         self.index_of(key).map(|index| self.view(index))
