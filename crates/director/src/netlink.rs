@@ -358,7 +358,10 @@ fn neighbour(message: &NeighbourMessage) -> Option<(NeighbourKey, Neighbour)> {
             NeighbourAttribute::ExtFlags(flags) => {
                 neighbour.managed = flags.contains(NeighbourExtFlags::Managed);
             }
-            NeighbourAttribute::Protocol(protocol) => neighbour.ours = *protocol == OURS,
+            // Who makes one of ours permanent makes it theirs; the kernel keeps the number.
+            NeighbourAttribute::Protocol(OURS) => {
+                neighbour.ours = neighbour.state != NeighbourState::Permanent;
+            }
             _ => {}
         }
     }

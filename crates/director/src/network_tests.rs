@@ -172,10 +172,14 @@ fn a_managed_neighbour_is_resolved_kept_and_given_back() {
             // To ask twice changes nothing.
             netlink.manage(key).await.unwrap();
         }
+        let line = format!("neigh replace {RIP6} lladdr 02:00:00:00:00:07 dev eth0 nud permanent");
+        director.ip(&line).unwrap();
         assert_eq!(netlink.release_all().await, Vec::<String>::new());
-        for addr in [RIP, RIP6, GATEWAY6] {
+        for addr in [RIP, GATEWAY6] {
             assert_eq!(entry(&netlink, addr).await, None);
         }
+        let (_, taken) = entry(&netlink, RIP6).await.unwrap();
+        assert_eq!(taken.state, NeighbourState::Permanent);
     });
 }
 

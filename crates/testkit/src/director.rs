@@ -181,13 +181,20 @@ impl<'a> Director<'a> {
         self.run(&["director", "stop"]).map(drop)
     }
 
-    /// Pins, files and attached programs that exist because of the director.
+    /// Pins, files, attached programs and routing rules that exist because of the director.
     ///
     /// # Errors
     /// When the namespace cannot be looked at.
     pub fn traces(&self) -> Result<Vec<String>, Error> {
         let mut traces = attached_programs(self.netns)?;
         let directories = run_directories(self.netns.cookie());
+        for family in ["-4", "-6"] {
+            let rules = self.netns.ip(&format!("{family} rule"))?;
+            let ours = rules
+                .lines()
+                .filter(|rule| rule.trim_end().ends_with("proto 80"));
+            traces.extend(ours.map(str::to_owned));
+        }
         let exists = |path: &PathBuf| path.exists();
         traces.extend(
             directories

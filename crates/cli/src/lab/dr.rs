@@ -49,7 +49,7 @@ client ───────────────── router ───┬�
                    192.168.0.1┘    └── rs2       192.168.0.102   ┘",
     );
     lesson.shell(&net.director, "ip -brief -4 addr")?;
-    lesson.serve(net)
+    lesson.serve(net, PORT)
 }
 
 fn the_vip_everywhere(lesson: &mut Lesson, net: &Topology) -> Result<(), Stop> {

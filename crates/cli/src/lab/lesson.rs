@@ -145,13 +145,7 @@ impl Lesson {
         let address = SocketAddrV4::new(server, PORT);
         let mut pages = Vec::new();
         for _ in 0..count {
-            if signals::interrupted() {
-                return Err(Stop::Interrupted);
-            }
-            let page = client
-                .run(|| http::get(address, "/"))
-                .map(|reply| reply.body);
-            pages.push(page.unwrap_or_else(|error| format!("({error})")));
+            pages.push(page_at(client, address)?);
         }
         let times = if count == 1 {
             String::new()
@@ -164,16 +158,33 @@ impl Lesson {
         Ok(pages)
     }
 
+    /// Fetches a page from each port in turn, and returns the pages.
+    pub fn ask_ports(
+        &mut self,
+        client: &Netns,
+        server: Ipv4Addr,
+        ports: &[u16],
+    ) -> Result<Vec<String>, Stop> {
+        let mut pages = Vec::new();
+        for &port in ports {
+            let page = page_at(client, SocketAddrV4::new(server, port))?;
+            let line = format!("GET http://{server}:{port}/");
+            self.report.command(client.label(), &line, &page);
+            pages.push(page);
+        }
+        Ok(pages)
+    }
+
     /// Shows what was found by other means than a command.
     pub fn show(&mut self, host: &Netns, what: &str, output: &str) {
         self.report.command(host.label(), what, output);
     }
 
-    /// Starts a page server on every real server, each a process of its own, so that it can
-    /// outlive the lesson.
-    pub fn serve(&mut self, net: &Topology) -> Result<(), Stop> {
+    /// Starts a page server on a port of every real server, each a process of its own, so that it
+    /// can outlive the lesson.
+    pub fn serve(&mut self, net: &Topology, on: u16) -> Result<(), Stop> {
         for server in &net.servers {
-            let (addr, port) = (server.addr.to_string(), PORT.to_string());
+            let (addr, port) = (server.addr.to_string(), on.to_string());
             let mut command = this_program()?;
             command.args(["--netns", server.netns.name(), "lab", "serve"]);
             command.args([&server.name, &addr, &port]);
@@ -187,7 +198,7 @@ impl Lesson {
             })?;
             // Whoever ends it (the namespace, or Ctrl-C), somebody has to collect it.
             std::thread::spawn(move || child.wait());
-            let local = SocketAddrV4::new(Ipv4Addr::LOCALHOST, PORT);
+            let local = SocketAddrV4::new(Ipv4Addr::LOCALHOST, on);
             let what = format!("page server of {}", server.name);
             wait_until(what, Duration::from_secs(10), || {
                 server.netns.run(|| http::get(local, "/")).ok()
@@ -332,6 +343,15 @@ remove it        pointsman lab remove {name}",
     pub fn finish(&self) -> bool {
         self.report.finish()
     }
+}
+
+/// The page, or in parentheses why there is none.
+fn page_at(client: &Netns, address: SocketAddrV4) -> Result<String, Stop> {
+    if signals::interrupted() {
+        return Err(Stop::Interrupted);
+    }
+    let page = client.run(|| http::get(address, "/"));
+    Ok(page.map_or_else(|error| format!("({error})"), |reply| reply.body))
 }
 
 fn this_program() -> Result<Command, Stop> {

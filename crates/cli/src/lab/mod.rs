@@ -5,6 +5,7 @@
 //! Ctrl-C, unless `--keep` asks for it.
 
 mod dr;
+mod fwmark;
 mod lesson;
 mod nat;
 mod report;
@@ -35,9 +36,11 @@ enum Lab {
     Dr(Options),
     /// Tunnelling: servers in another network, packets travel inside IPIP
     Tun(Options),
+    /// Firewall marks: several ports as one service, by a rule of iptables and without
+    Fwmark(Options),
     /// Remove what `--keep` left standing
     Remove {
-        /// The lab's name, as `--name` said [default: nat, dr and tun]
+        /// The lab's name, as `--name` said [default: nat, dr, tun and fwmark]
         name: Option<String>,
     },
     /// A page server of a lab
@@ -54,7 +57,7 @@ struct Options {
     /// Leave it standing to play with, and print how to enter and remove it
     #[arg(long)]
     keep: bool,
-    /// What a kept lab is called, so that several can stand [default: nat, dr or tun]
+    /// What a kept lab is called, so that several can stand [default: nat, dr, tun or fwmark]
     #[arg(long, requires = "keep")]
     name: Option<String>,
     /// Print steps and results as JSON instead of a lesson
@@ -77,20 +80,24 @@ enum LabName {
     Nat,
     Dr,
     Tun,
+    Fwmark,
 }
 
 impl LabName {
+    const ALL: [Self; 4] = [Self::Nat, Self::Dr, Self::Tun, Self::Fwmark];
+
     fn word(self) -> &'static str {
         match self {
             Self::Nat => "nat",
             Self::Dr => "dr",
             Self::Tun => "tun",
+            Self::Fwmark => "fwmark",
         }
     }
 
     fn method(self) -> Method {
         match self {
-            Self::Nat => Method::Nat,
+            Self::Nat | Self::Fwmark => Method::Nat,
             Self::Dr => Method::DirectRouting,
             Self::Tun => Method::Tunnel,
         }
@@ -101,6 +108,7 @@ impl LabName {
             Self::Nat => "Load balancing by network address translation",
             Self::Dr => "Load balancing by direct routing",
             Self::Tun => "Load balancing by tunnelling",
+            Self::Fwmark => "One service of several ports, by firewall mark",
         }
     }
 }
@@ -111,6 +119,7 @@ pub fn run(args: &LabArgs) -> ExitCode {
         Lab::Nat(options) => teach(LabName::Nat, options),
         Lab::Dr(options) => teach(LabName::Dr, options),
         Lab::Tun(options) => teach(LabName::Tun, options),
+        Lab::Fwmark(options) => teach(LabName::Fwmark, options),
         Lab::Remove { name } => remove(name.as_deref()),
         Lab::Serve { name, addr, port } => match http::serve(name, *addr, *port) {
             Ok(()) => ExitCode::SUCCESS,
@@ -164,6 +173,7 @@ fn take_place(lab: LabName, options: &Options, lesson: &mut Lesson) -> Result<()
         LabName::Nat => nat::teach(lesson, &net),
         LabName::Dr => dr::teach(lesson, &net),
         LabName::Tun => tun::teach(lesson, &net),
+        LabName::Fwmark => fwmark::teach(lesson, &net),
     };
     if matches!(taught, Err(Stop::Interrupted)) {
         return taught;
@@ -180,9 +190,7 @@ fn take_place(lab: LabName, options: &Options, lesson: &mut Lesson) -> Result<()
 fn remove(name: Option<&str>) -> ExitCode {
     let names = match name {
         Some(name) => vec![name],
-        None => [LabName::Nat, LabName::Dr, LabName::Tun]
-            .map(LabName::word)
-            .to_vec(),
+        None => LabName::ALL.map(LabName::word).to_vec(),
     };
     let mut removed = 0;
     for netns in names.iter().flat_map(|name| testkit::kept(name)) {

@@ -84,7 +84,7 @@ fn the_servers(lesson: &mut Lesson, net: &Topology) -> Result<(), Stop> {
         "Each real server serves a page that names it, so that one can see who answered. The
         director, having a leg in their network, can ask them directly.",
     );
-    lesson.serve(net)?;
+    lesson.serve(net, PORT)?;
     for server in &net.servers {
         let pages = lesson.ask(&net.director, server.addr, 1)?;
         let expected = pointsman_testkit::http::page(&server.name, server.addr);

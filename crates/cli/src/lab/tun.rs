@@ -53,7 +53,7 @@ client ───────────────── router ────�
                                    └── rs2  10.9.0.12   ┴ VIP on lo",
     );
     lesson.shell(&net.director, "ip route get 10.9.0.11")?;
-    lesson.serve(net)
+    lesson.serve(net, PORT)
 }
 
 fn the_servers(lesson: &mut Lesson, net: &Topology) -> Result<(), Stop> {

@@ -58,6 +58,12 @@ fn the_tunnelling_lab_holds_what_it_claims() {
 }
 
 #[test]
+fn the_firewall_mark_lab_holds_what_it_claims() {
+    holds_what_it_claims(&["fwmark", "--json"]);
+    holds_what_it_claims(&["fwmark", "--json", "--hook", "xdp"]);
+}
+
+#[test]
 fn an_interrupted_lab_leaves_nothing_behind() {
     for signal in [Signal::SIGINT, Signal::SIGTERM] {
         let mut child = start(&["dr"]);

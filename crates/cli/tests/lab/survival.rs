@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use pointsman_testkit::load::Load;
-use pointsman_testkit::{Director, Hook, Method};
+use pointsman_testkit::{Director, Hook, Method, wait_until};
 
 use crate::common::{PORT, PROGRAM, Stage};
 use crate::on_both_hooks;
@@ -95,6 +95,40 @@ fn stop_leaves_nothing_behind(hook: Hook) {
     stage.balance("rr");
     director.kill().unwrap();
     director.stop().unwrap();
+    assert_eq!(director.traces().unwrap(), Vec::<String>::new());
+}
+
+/// The rules that bring marked packets back are in the kernel's keeping, like the programs.
+#[test]
+fn routing_rules_of_marks_are_repaired_by_the_next_director_and_go_at_its_stop() {
+    let stage = Stage::new(Method::Nat, Hook::Tc);
+    let director = stage.director();
+    let netns = &stage.net.director;
+    let rules = || netns.ip("rule").unwrap();
+    let before = rules();
+    stage.ipvsadm("-A -f 1 -s rr");
+    stage.ipvsadm("-A -f 2 -s rr");
+    let with_marks = rules();
+    for mark in ["fwmark 0x1 ", "fwmark 0x2 "] {
+        assert!(with_marks.contains(mark), "{with_marks}");
+    }
+    director.kill().unwrap();
+    assert_eq!(rules(), with_marks);
+    netns.ip("rule del fwmark 1").unwrap();
+    Director::start(PROGRAM, netns, Hook::Tc).unwrap();
+    assert!(rules().contains("fwmark 0x1 "), "{}", rules());
+    stage.ipvsadm("-D -f 2");
+    assert!(!rules().contains("fwmark 0x2 "), "{}", rules());
+
+    // While a director runs, within a second or so.
+    netns.ip("rule del fwmark 1").unwrap();
+    wait_until("the rule to be back", Duration::from_secs(10), || {
+        rules().contains("fwmark 0x1 ").then_some(())
+    })
+    .unwrap();
+    director.kill().unwrap();
+    director.stop().unwrap();
+    assert_eq!(rules(), before);
     assert_eq!(director.traces().unwrap(), Vec::<String>::new());
 }
 
