@@ -43,6 +43,7 @@ type Program = (&'static str, &'static str);
 
 const LAB: &[Program] = &[
     ("ip", "iproute2"),
+    ("iptables", "iptables"),
     ("ethtool", "ethtool"),
     ("curl", "curl"),
     ("sysctl", "procps"),
