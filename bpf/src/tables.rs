@@ -345,11 +345,11 @@ extern "C" fn pm_service(mark: u32) -> u32 {
     open::find_service(&BARE, mark)
 }
 
-/// [`mark::of_wanted`].
+/// [`mark::mark_of`].
 #[inline(never)]
 #[unsafe(no_mangle)]
 extern "C" fn pm_mark() -> u32 {
-    mark::of_wanted(&BARE)
+    mark::mark_of(&BARE)
 }
 
 /// [`open::choose`].

@@ -258,13 +258,13 @@ pub trait Tables {
     {
         open::find_service(self, mark)
     }
-    /// The mark that native rules give the wanted packet, 0 for none.
+    /// [`mark::mark_of`].
     #[inline(always)]
     fn mark_apart(&self) -> u32
     where
         Self: Sized,
     {
-        mark::of_wanted(self)
+        mark::mark_of(self)
     }
     /// [`open::choose`].
     #[inline(always)]

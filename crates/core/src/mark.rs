@@ -7,26 +7,11 @@ use crate::atomic;
 use crate::host::Tables;
 use crate::layout::{MARK_PORT_RANGES, MAX_MARK_RULES, MarkRule, Wanted};
 
-/// The mark of the packet that is wanted, 0 for none.
+/// The mark that rules give the packet that is wanted; 0 when none matches, or the first one that does
+/// says so.
 #[inline(always)]
-pub fn of_wanted<T: Tables>(tables: &T) -> u32 {
-    match tables.wanted() {
-        // SAFETY: the record is this CPU's.
-        Some(wanted) => unsafe { mark_of(tables, wanted, (*wanted).ingress) },
-        None => 0,
-    }
-}
-
-/// The mark of the packet at hand, which came in by `ingress`; 0 when no rule matches, or the first one
-/// that does says so.
-///
-/// `wanted` holds addresses and key of the packet.
-///
-/// # Safety
-/// `wanted` points to a record that nobody else writes meanwhile.
-#[inline(always)]
-pub unsafe fn mark_of<T: Tables>(tables: &T, wanted: *const Wanted, ingress: u32) -> u32 {
-    let Some(runtime) = tables.runtime() else {
+pub fn mark_of<T: Tables>(tables: &T) -> u32 {
+    let (Some(runtime), Some(wanted)) = (tables.runtime(), tables.wanted()) else {
         return 0;
     };
     // SAFETY: the runtime record lives as long as the maps. Read once: one word says where the
@@ -40,9 +25,9 @@ pub unsafe fn mark_of<T: Tables>(tables: &T, wanted: *const Wanted, ingress: u32
         let Some(rule) = tables.mark_rule(first + i) else {
             break;
         };
-        // SAFETY: rules live as long as the maps; the caller vouches for `wanted`.
+        // SAFETY: rules live as long as the maps, and the wanted record is this CPU's.
         unsafe {
-            if matches(rule, wanted, ingress) {
+            if matches(rule, wanted) {
                 return atomic::load(&raw const (*rule).mark);
             }
         }
@@ -55,7 +40,7 @@ pub unsafe fn mark_of<T: Tables>(tables: &T, wanted: *const Wanted, ingress: u32
 /// # Safety
 /// Both pointers are valid.
 #[inline(always)]
-unsafe fn matches(rule: *const MarkRule, wanted: *const Wanted, ingress: u32) -> bool {
+unsafe fn matches(rule: *const MarkRule, wanted: *const Wanted) -> bool {
     // SAFETY: the caller vouches for the pointers.
     unsafe {
         let mut differs = 0u32;
@@ -70,6 +55,7 @@ unsafe fn matches(rule: *const MarkRule, wanted: *const Wanted, ingress: u32) ->
         let class = u32::from(atomic::load(&raw const (*wanted).flow.key.proto));
         let mask = u32::from(atomic::load(&raw const (*rule).class_mask));
         differs |= class & mask ^ u32::from(atomic::load(&raw const (*rule).class));
+        let ingress = atomic::load(&raw const (*wanted).ingress);
         let mask = atomic::load(&raw const (*rule).ifindex_mask);
         differs |= ingress & mask ^ atomic::load(&raw const (*rule).ifindex);
 

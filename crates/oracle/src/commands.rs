@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::process::{Command, Output, Stdio};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 
 use crate::names;
 use crate::stage::Stage;
@@ -100,7 +100,8 @@ pub fn proc(stage: &Stage, name: &str) -> Result<Vec<String>> {
     Ok(answer)
 }
 
-/// `mark N MATCH…`: packets that iptables' MATCH picks carry firewall mark N.
+/// `mark N MATCH…`: packets that iptables' MATCH picks carry firewall mark N. Over Pointsman the same by
+/// its own rules.
 pub fn mark(stage: &Stage, arguments: &str) -> Result<Vec<String>> {
     let (number, matches) = arguments.split_once(' ').context("mark N MATCH…")?;
     let program = if matches.contains("v6") {
@@ -108,12 +109,44 @@ pub fn mark(stage: &Stage, arguments: &str) -> Result<Vec<String>> {
     } else {
         "iptables"
     };
-    let mut command = stage.inside(program);
-    command.args(["-t", "mangle", "-A", "PREROUTING"]);
-    command.args(names::substitute(matches).split_whitespace());
-    command.args(["-j", "MARK", "--set-mark", number]);
+    let matches = names::substitute(matches);
+    let matches = matches.split_whitespace();
+    let mut command;
+    if stage.is_kernel() {
+        command = stage.inside(program);
+        command.args(["-t", "mangle", "-A", "PREROUTING"]);
+        command.args(matches);
+        command.args(["-j", "MARK", "--set-mark", number]);
+    } else {
+        command = stage.command("mark");
+        // Of netfilter's rules the last that matches decides, of Pointsman's the first.
+        command.args(["add", "--at", "1", "mark", number]);
+        command.args(native(matches)?);
+    }
     let output = feed(&mut command, "")?;
     Ok(lines(&output.stderr))
+}
+
+/// The words of a rule of `pointsman mark` for those of an iptables match.
+fn native<'a>(mut matches: impl Iterator<Item = &'a str>) -> Result<Vec<&'a str>> {
+    let mut rule = Vec::new();
+    while let Some(option) = matches.next() {
+        let word = match option {
+            "-s" => "from",
+            "-d" => "to",
+            "-p" => "protocol",
+            "-i" => "in",
+            "--dport" | "--dports" => "port",
+            "-m" => {
+                matches.next();
+                continue;
+            }
+            other => bail!("mark: {other} has no native word"),
+        };
+        let value = matches.next().with_context(|| format!("{option} VALUE"))?;
+        rule.extend([word, value]);
+    }
+    Ok(rule)
 }
 
 /// Runs `command` with `input`.

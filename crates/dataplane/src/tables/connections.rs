@@ -13,9 +13,6 @@ use pointsman_model::{ConnectionState, ConnectionView, Protocol};
 use super::maps::Maps;
 use super::{address, sweep};
 
-/// The port of a template that is left to lapse since its server is of no use any more.
-const NEUTRALISED: u16 = u16::MAX;
-
 /// The live connections and templates, in the order of the table.
 pub(crate) fn list(maps: &Maps, hz: u32) -> Vec<ConnectionView> {
     let now = maps.now();
@@ -38,16 +35,14 @@ pub(crate) fn list(maps: &Maps, hz: u32) -> Vec<ConnectionView> {
             _ => return,
         };
         let ipv6 = class & WIDE != 0;
-        let vip = match protocol {
-            Some(_) => addresses.destination,
-            // The mark, as a number; shown as the address of the same value.
-            None => Address([addresses.destination.0[0].to_be(), 0, 0, 0]),
-        };
         let view = ConnectionView {
             protocol,
             template: class & TEMPLATE != 0,
             client: socket(address::ip(addresses.source, ipv6), slot.ports as u16),
-            virtual_addr: socket(address::ip(vip, ipv6), (slot.ports >> 16) as u16),
+            virtual_addr: socket(
+                address::ip(addresses.destination, ipv6),
+                (slot.ports >> 16) as u16,
+            ),
             destination: destination(maps, index, &slot, &addresses),
             state: state(word),
             expires_secs: left as u32 / hz.max(1),
@@ -62,7 +57,8 @@ pub(crate) fn list(maps: &Maps, hz: u32) -> Vec<ConnectionView> {
 
 /// Addresses of a slot, whatever its family. `None` when the tables do not have them.
 fn addresses(maps: &Maps, index: u32, slot: &Slot) -> Option<Wide> {
-    if Word(slot.word).proto() & WIDE != 0 {
+    // The key of a template may be mixed with a Call-ID: its addresses always lie beside it.
+    if Word(slot.word).proto() & (WIDE | TEMPLATE) != 0 {
         return maps.wide.read(index);
     }
     let half = |word: u64| Address::v4(Be32::from_raw(word as u32));
@@ -76,28 +72,25 @@ fn addresses(maps: &Maps, index: u32, slot: &Slot) -> Option<Wide> {
 
 fn destination(maps: &Maps, index: u32, slot: &Slot, addresses: &Wide) -> SocketAddr {
     let word = Word(slot.word);
-    let template = word.proto() & TEMPLATE != 0;
-    if !template && (word.kind() & KIND_METHOD) as u8 == forward::NAT {
+    let new = (slot.new_ports >> 16) as u16;
+    if !word.is_template() && (word.kind() & KIND_METHOD) as u8 == forward::NAT {
         let ipv6 = word.proto() & WIDE != 0;
-        return socket(
-            address::ip(addresses.new_destination, ipv6),
-            (slot.new_ports >> 16) as u16,
-        );
+        return socket(address::ip(addresses.new_destination, ipv6), new);
     }
-    let asked = Be16::from_raw((slot.ports >> 16) as u16);
+    let asked = (slot.ports >> 16) as u16;
     let Some(server) = maps.servers.read(slot.server) else {
-        return socket(IpAddr::from([0; 4]), asked.raw());
+        return socket(IpAddr::from([0; 4]), asked);
     };
     // A child of a template keeps the port its client asked for.
     let controlled = maps.controls.read(index).is_some_and(|c| c.parent_use != 0);
-    let port = match asked.get() {
-        0 if template => asked,
-        NEUTRALISED if template => asked,
-        _ if controlled || server.rport.raw() == 0 => asked,
-        _ => server.rport,
+    let port = match server.rport.raw() {
+        _ if word.is_template() => new,
+        0 => asked,
+        _ if controlled => asked,
+        rport => rport,
     };
     let rip = address::ip(server.rip, server.flags & SERVER_IPV6 != 0);
-    socket(rip, port.raw())
+    socket(rip, port)
 }
 
 fn socket(addr: IpAddr, port: u16) -> SocketAddr {

@@ -1,7 +1,7 @@
 //! Walking the connection table: removing what lapsed, and what defence or removed servers ask for.
 
 use pointsman_core::atomic;
-use pointsman_core::conn::{self, Found, Slot, Status, Tag, Word, has_lapsed};
+use pointsman_core::conn::{self, Slot, Status, Tag, Word, has_lapsed};
 use pointsman_core::host::Tables as _;
 use pointsman_core::layout::{SERVER_AVAILABLE, SERVICE_ONE_PACKET, WAYS};
 use pointsman_core::proto::{BASE, SCTP, TCP, TEMPLATE, UDP_TIMEOUT};
@@ -22,8 +22,8 @@ pub struct Sweep {
     pub lapsed: u32,
 }
 
-/// Removes what lapsed; whoever frees a slot takes the connection off its server's counts. Parents
-/// that would lapse before the next sweep go on while they have children.
+/// Removes what lapsed; whoever frees a slot takes the connection off its server's counts. Parents go on
+/// while they have children.
 pub(crate) fn sweep(maps: &Maps) -> Sweep {
     let now = maps.now();
     let hz = maps.runtime.read(0).map_or(1, |r| r.hz.max(1));
@@ -39,13 +39,13 @@ pub(crate) fn sweep(maps: &Maps) -> Sweep {
             return;
         }
         let left = left(maps, &slot, now);
-        if left < (2 * hz) as i32 && children(maps, index) != 0 {
-            rearm(maps, index, &slot, now.wrapping_add_signed(left.max(0)), hz);
+        if left >= 0 {
             done.live += 1;
-        } else if left < 0 {
-            done.lapsed += u32::from(conn::kill(maps, index, tag));
+        } else if has_children(maps, index) {
+            rearm(maps, index, &slot, now, hz);
+            done.live += 1;
         } else {
-            done.live += 1;
+            done.lapsed += u32::from(conn::kill(maps, index, tag));
         }
     });
     done
@@ -72,7 +72,7 @@ pub(crate) fn expire_nodest(maps: &Maps) -> u32 {
             .servers
             .read(slot.server)
             .is_none_or(|server| server.flags & SERVER_AVAILABLE != 0);
-        if !available && !Word(slot.word).is_reply() && children(maps, index) == 0 {
+        if !available && !Word(slot.word).is_reply() && !has_children(maps, index) {
             gone += remove(maps, index, tag, false);
         }
     });
@@ -99,7 +99,7 @@ pub(crate) fn drop_entries(maps: &Maps, random: &mut impl FnMut() -> u32) -> u32
         let set = random() & maps.set_mask();
         each_of_set(maps, set, &mut |index, tag, slot| {
             let word = Word(slot.word);
-            if word.is_reply() || children(maps, index) != 0 {
+            if word.is_reply() || has_children(maps, index) {
                 return;
             }
             let class = word.proto();
@@ -139,11 +139,11 @@ fn is_one_packet(maps: &Maps, slot: &Slot) -> bool {
 /// Removes a connection before its time, and its parent if that is left without children; with
 /// `spare_assured` not a template that was confirmed. How many went.
 fn remove(maps: &Maps, index: u32, tag: u64, spare_assured: bool) -> u32 {
-    let parent = parent_of(maps, index);
+    let parent = conn::parent(maps, index);
     if !conn::kill(maps, index, tag) {
         return 0;
     }
-    let Some(parent) = parent.filter(|parent| children(maps, parent.index) == 0) else {
+    let Some(parent) = parent.filter(|parent| !conn::has_children(maps, parent)) else {
         return 1;
     };
     // SAFETY: found slots lie in the table.
@@ -155,27 +155,16 @@ fn remove(maps: &Maps, index: u32, tag: u64, spare_assured: bool) -> u32 {
     1 + u32::from(conn::kill(maps, parent.index, parent.tag))
 }
 
-/// The parent that a connection names, if it is still the one it was.
-fn parent_of(maps: &Maps, index: u32) -> Option<Found> {
-    let control = maps.controls.read(index)?;
-    let parent = conn::slot(maps, control.parent)?;
-    let same = control.parent_use != 0
-        && ((parent.tag >> 34) as u32).wrapping_add(1) == control.parent_use;
-    (same && Tag::status(parent.tag) == Status::Ready).then_some(parent)
+fn has_children(maps: &Maps, index: u32) -> bool {
+    conn::slot(maps, index).is_some_and(|found| conn::has_children(maps, &found))
 }
 
-fn children(maps: &Maps, index: u32) -> u32 {
-    let count = maps.controls.read(index).map_or(0, |c| c.children);
-    // A count another CPU is about to raise may read as just below zero.
-    if count as i32 > 0 { count } else { 0 }
-}
-
-/// Gives a parent more time from `end` on. One that was used meanwhile needs none.
-fn rearm(maps: &Maps, index: u32, slot: &Slot, end: u32, hz: u32) {
+/// Gives a parent more time. One that was used meanwhile needs none.
+fn rearm(maps: &Maps, index: u32, slot: &Slot, now: u32, hz: u32) {
     let Some(found) = conn::slot(maps, index) else {
         return;
     };
-    let expires = end.wrapping_add(REARM_SECS * hz);
+    let expires = now.wrapping_add(REARM_SECS * hz);
     // SAFETY: found slots lie in the table, controls live as long as the maps. Should the slot have
     // passed to another connection, its time is another, and the exchange fails.
     unsafe {

@@ -1,13 +1,14 @@
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU32;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use pointsman_core::addr::{Address, Be16};
 use pointsman_core::conn::{
-    FLAG_INACTIVE, FLAG_NO_OUTPUT, NO_PARTNER, Slot, Status, TAG_EMPTY, Tag, Word,
+    FLAG_INACTIVE, FLAG_NO_OUTPUT, KIND_FTP, NO_PARTNER, Slot, Status, TAG_EMPTY, Tag, Word,
 };
 use pointsman_core::forward;
+use pointsman_core::host::Tables as _;
 use pointsman_core::layout::{Control, ID_IPV4, ID_IPV6, ID_MARK4, ID_MARK6, WAYS, Wide};
 use pointsman_core::proto::{ANY, SCTP, TCP, TEMPLATE, UDP, WIDE};
 use pointsman_model::{
@@ -318,14 +319,16 @@ impl Conn {
         if source.is_ipv4() {
             self.slot.addresses =
                 u64::from(self.wide.source.0[0]) | u64::from(self.wide.destination.0[0]) << 32;
-            self.wide = Wide::default();
+            if !Word(self.slot.word).is_template() {
+                self.wide = Wide::default();
+            }
         }
         self
     }
 
     fn child_of(mut self, parent: &Self) -> Self {
         self.control.parent = parent.index;
-        self.control.parent_use = (parent.slot.tag >> 34) as u32 + 1;
+        self.control.parent_use = Tag::use_count(parent.slot.tag);
         self
     }
 
@@ -408,22 +411,21 @@ fn connections_of_both_families_and_templates_are_listed() {
             .put(&tables);
     }
     let templates = [
-        (TCP, 1, "198.51.100.0:0", "192.0.2.1:80"),
-        (UDP, 0, "198.51.100.2:0", "192.0.2.1:0"),
-        (TCP, 1, "198.51.100.2:0", "192.0.2.1:65535"),
+        (TCP, 1, "198.51.100.0:0", "192.0.2.1:80", 8080),
+        (UDP, 0, "198.51.100.2:0", "192.0.2.1:0", 0),
+        (TCP, 1, "198.51.100.2:0", "192.0.2.1:65535", 65535),
+        (ANY, 0, "198.51.100.2:0", "0.0.0.85:0", 0),
+        (ANY | WIDE, 1, "[2001:db8:9::]:0", "[0:55::]:0", 0),
     ];
-    for (i, (class, state, client, vip)) in templates.into_iter().enumerate() {
-        Conn::new(32 + i as u32, class | TEMPLATE, state, 0, 360)
-            .between(client, vip)
-            .put(&tables);
+    for (i, (class, state, client, vip, port)) in templates.into_iter().enumerate() {
+        let server = u32::from(class & WIDE != 0);
+        let mut template = Conn::new(32 + i as u32, class | TEMPLATE, state, server, 360);
+        template.slot.new_ports = u32::from(Be16::new(port).raw()) << 16;
+        let mut template = template.between(client, vip);
+        // As where a Call-ID is mixed into the key.
+        template.slot.addresses ^= 0x1234_5678_9abc_def0;
+        template.put(&tables);
     }
-    let mut mark = Conn::new(40, ANY | TEMPLATE, 0, 0, 360).between("198.51.100.2:0", "0.0.0.0:0");
-    mark.slot.addresses |= 85 << 32;
-    mark.put(&tables);
-    let mut mark =
-        Conn::new(41, ANY | TEMPLATE | WIDE, 1, 1, 360).between("[2001:db8:9::]:0", "[::]:0");
-    mark.wide.destination = Address([85, 0, 0, 0]);
-    mark.put(&tables);
 
     let names = [
         "NONE",
@@ -469,30 +471,32 @@ fn connections_of_both_families_and_templates_are_listed() {
 fn a_parent_goes_on_by_a_minute_while_it_has_children() {
     let (tables, clock) = at(0);
     let parent = Conn::new(0, TCP | TEMPLATE, 1, 0, 10).with_children(1, 10);
-    let childless = Conn::new(1, TCP | TEMPLATE, 1, 0, 10);
-    parent.put(&tables);
-    childless.put(&tables);
-    clock.store(7 * HZ, Ordering::Relaxed);
-    tables.sweep_connections();
+    let mut control = Conn::new(1, TCP, 1, 0, 10).with_children(1, 0);
+    control.slot.word |= KIND_FTP << 24;
+    let childless = Conn::new(2, TCP | TEMPLATE, 1, 0, 10);
+    let child = Conn::new(8, TCP, 1, 0, 100).child_of(&parent);
+    for conn in [&parent, &control, &childless, &child] {
+        conn.put(&tables);
+    }
+    clock.store(10 * HZ, Ordering::Relaxed);
+    assert_eq!(tables.sweep_connections().live, 4);
     assert_eq!(parent.read(&tables).expires, 10 * HZ);
-    // A moment before its end, so that there is none at which it cannot be found.
-    clock.store(9 * HZ, Ordering::Relaxed);
-    assert_eq!(tables.sweep_connections().live, 2);
-    assert_eq!(parent.read(&tables).expires, 70 * HZ);
-    assert_eq!(tables.maps.controls.read(0).unwrap().timeout, 60 * HZ);
     clock.store(11 * HZ, Ordering::Relaxed);
     let done = tables.sweep_connections();
-    assert_eq!((done.live, done.lapsed), (1, 1));
+    assert_eq!((done.live, done.lapsed), (3, 1));
     assert!(!childless.is_there(&tables));
-    // One that is found too late begins anew.
-    clock.store(100 * HZ, Ordering::Relaxed);
+    assert_eq!(parent.read(&tables).expires, 71 * HZ);
+    assert_eq!(control.read(&tables).expires, 71 * HZ);
+    assert_eq!(tables.maps.controls.read(0).unwrap().timeout, 60 * HZ);
+    // Once the child is gone, what is left of the minute remains.
+    clock.store(101 * HZ, Ordering::Relaxed);
     tables.sweep_connections();
-    assert_eq!(parent.read(&tables).expires, 160 * HZ);
-    let mut control = tables.maps.controls.read(0).unwrap();
-    control.children = 0;
-    tables.maps.controls.write(0, control);
-    clock.store(161 * HZ, Ordering::Relaxed);
-    assert_eq!(tables.sweep_connections().lapsed, 1);
+    assert!(!child.is_there(&tables));
+    assert_eq!(parent.read(&tables).expires, 161 * HZ);
+    clock.store(162 * HZ, Ordering::Relaxed);
+    tables.sweep_connections();
+    assert!(!parent.is_there(&tables));
+    assert!(control.is_there(&tables));
 }
 
 #[test]
@@ -587,22 +591,37 @@ fn drop_entry_takes_what_an_attack_leaves_a_thirty_second_at_a_time() {
 
 #[test]
 fn removal_by_force_takes_a_parent_without_children_along_unless_it_is_assured() {
-    for (state, children) in [(0, 1), (1, 1), (0, 5)] {
+    for (state, children, gone) in [(0, 1, true), (1, 1, false), (0, 5, false)] {
         let (mut tables, _) = at(0);
         let parent = Conn::new(0, TCP | TEMPLATE, state, 0, 360).with_children(children, 360);
         let child = Conn::new(8, TCP, 3, 0, 60).child_of(&parent);
         parent.put(&tables);
         child.put(&tables);
         tables.set_variable(Variable::DropEntry, "3").unwrap();
-        for _ in 0..2000 {
+        while child.is_there(&tables) {
             tables.sweep();
         }
-        assert!(!child.is_there(&tables));
-        // Who frees a slot takes it off its parent's children.
-        let left = tables.maps.controls.read(parent.index).unwrap().children;
-        let goes = state == 0 && left == 0;
-        assert_eq!(!parent.is_there(&tables), goes, "{state} {children}");
+        assert_eq!(!parent.is_there(&tables), gone, "{state} {children}");
     }
+}
+
+#[test]
+fn a_parent_left_without_children_goes_with_its_server() {
+    let (mut tables, _) = at(0);
+    let key = address_key(Protocol::Tcp, "192.0.2.1", 80);
+    tables.add_service(&service(key)).unwrap();
+    let spec = server("10.0.0.1", 80, Forwarding::Route);
+    tables.add_server(&key, &spec).unwrap();
+    let parent = Conn::new(0, TCP | TEMPLATE, 1, 0, 360).with_children(2, 360);
+    let children = [8, 16].map(|at| Conn::new(at, TCP, 1, 0, 900).child_of(&parent));
+    parent.put(&tables);
+    children.iter().for_each(|child| child.put(&tables));
+    tables
+        .set_variable(Variable::ExpireNodestConn, "1")
+        .unwrap();
+    tables.delete_server(&key, &spec.key).unwrap();
+    tables.sweep();
+    assert!(!parent.is_there(&tables) && children.iter().all(|child| !child.is_there(&tables)));
 }
 
 #[test]
@@ -737,16 +756,17 @@ fn interface(index: u32, name: &str) -> Interface {
 /// The mark that the core finds for a packet of a class between two ends, in by an interface.
 fn mark(tables: &Tables, class: u8, from: &str, to: &str, ingress: u32) -> u32 {
     let [from, to]: [SocketAddr; 2] = [from, to].map(|end| end.parse().unwrap());
-    let at = tables.maps.wanted.at(0).unwrap();
-    // SAFETY: the record is ours alone.
+    let at = tables.maps.wanted().unwrap();
+    // SAFETY: the record is this thread's.
     unsafe {
         (*at).source = address::shared(from.ip());
         (*at).destination = address::shared(to.ip());
         (*at).flow.key.proto = class;
         let [sport, dport] = [from, to].map(|end| u32::from(Be16::new(end.port()).raw()));
         (*at).flow.key.ports = sport | dport << 16;
-        pointsman_core::mark::mark_of(&tables.maps, at, ingress)
+        (*at).ingress = ingress;
     }
+    pointsman_core::mark::mark_of(&tables.maps)
 }
 
 #[test]
@@ -875,29 +895,29 @@ fn changes_are_whole_for_packets() {
         rules
     };
     tables.set_mark_rules(&of(1)).unwrap();
-    let over = std::sync::atomic::AtomicBool::new(false);
+    let over = AtomicBool::new(false);
+    let seen = AtomicU32::new(0);
     struct Shared(*const Maps);
     // SAFETY: rules are read by the core, as packets do while user space writes.
     unsafe impl Sync for Shared {}
     let maps = Shared(&raw const tables.maps);
     std::thread::scope(|scope| {
-        let (maps, over) = (&maps, &over);
-        let reader = scope.spawn(move || {
-            // SAFETY: all bits zero is a valid record; the maps outlive the thread.
-            let (wanted, maps) = unsafe { (std::mem::zeroed(), &*maps.0) };
-            let mut seen = 0u64;
+        let (maps, over, seen) = (&maps, &over, &seen);
+        scope.spawn(move || {
+            // SAFETY: the maps outlive the thread.
+            let maps = unsafe { &*maps.0 };
             while !over.load(Ordering::Relaxed) {
-                // SAFETY: the record is ours alone.
-                let mark = unsafe { pointsman_core::mark::mark_of(maps, &raw const wanted, 1) };
+                let mark = pointsman_core::mark::mark_of(maps);
                 assert!((1..=100).contains(&mark), "{mark}");
-                seen += 1;
+                seen.fetch_add(1, Ordering::Relaxed);
             }
-            seen
         });
+        while seen.load(Ordering::Relaxed) == 0 {
+            std::thread::yield_now();
+        }
         for mark in 2..=100 {
             tables.set_mark_rules(&of(mark)).unwrap();
         }
         over.store(true, Ordering::Relaxed);
-        assert!(reader.join().unwrap() > 0);
     });
 }
