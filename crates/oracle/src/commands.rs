@@ -116,6 +116,14 @@ pub fn mark(stage: &Stage, arguments: &str) -> Result<Vec<String>> {
     Ok(lines(&output.stderr))
 }
 
+/// `ip ARGUMENTS`, on the director.
+pub fn ip(stage: &Stage, arguments: &str) -> Result<Vec<String>> {
+    let mut command = stage.inside("ip");
+    command.args(names::substitute(arguments).split_whitespace());
+    let output = feed(&mut command, "")?;
+    Ok([lines(&output.stdout), lines(&output.stderr)].concat())
+}
+
 /// Runs `command` with `input`.
 pub fn feed(command: &mut Command, input: &str) -> Result<Output> {
     command
