@@ -149,6 +149,14 @@ fn native<'a>(mut matches: impl Iterator<Item = &'a str>) -> Result<Vec<&'a str>
     Ok(rule)
 }
 
+/// `ip ARGUMENTS`, on the director.
+pub fn ip(stage: &Stage, arguments: &str) -> Result<Vec<String>> {
+    let mut command = stage.inside("ip");
+    command.args(names::substitute(arguments).split_whitespace());
+    let output = feed(&mut command, "")?;
+    Ok([lines(&output.stdout), lines(&output.stderr)].concat())
+}
+
 /// Runs `command` with `input`.
 pub fn feed(command: &mut Command, input: &str) -> Result<Output> {
     command

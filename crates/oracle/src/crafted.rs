@@ -11,7 +11,7 @@
 //! `about` and the quoted or inner packet; `id N`, the identification; `frag N` bytes a fragment in
 //! the `order` said; `from client` or `from server` for a source that is on neither cable.
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 
 use crate::names::{self, Side};
 use crate::packet::{Body, Packet, chunk, flags, fragments, identify};
@@ -38,6 +38,7 @@ pub fn parse(text: &str) -> Result<Crafted> {
         bail!("SOURCE > DESTINATION");
     }
     let destination = end(next("the destination")?)?;
+    same_family(source, destination)?;
     let ports = (source.1, destination.1);
     let body = match next("the protocol")? {
         "tcp" => Body::Tcp {
@@ -154,6 +155,17 @@ fn quoted_packet(text: &str) -> Result<Packet> {
     // Where it is sent from does not matter, but must be known.
     let crafted = parse(&format!("{own} from client{about}"))?;
     Packet::read(&crafted.packets[0]).context("the quoted packet")
+}
+
+/// No packet goes from IPv4 to IPv6.
+pub fn same_family(from: End, to: End) -> Result<()> {
+    ensure!(
+        from.0.is_ipv4() == to.0.is_ipv4(),
+        "{} and {} differ in family",
+        from.0,
+        to.0
+    );
+    Ok(())
 }
 
 /// `VIP:80`, or an address alone, whose port is 0.

@@ -6,6 +6,7 @@
 //! | `sysctl NAME[=VALUE]`, `sysctl -a` | of `net.ipv4.vs.` |
 //! | `proc NAME` | the file of /proc/net |
 //! | `mark N MATCH…` | an iptables rule that marks packets |
+//! | `ip ARGUMENTS` | links, addresses and routes of the director |
 //! | `tcp CLIENT VIP:PORT [WORDS]`, `udp`, `sctp` | whole conversations; the number of the real server of each, or why there is none |
 //! | `ask` | each held connection sends a request; the servers that answer |
 //! | `release [N]` | closes the first N, or all, held connections |
@@ -63,6 +64,7 @@ impl Player {
             "sysctl" => commands::sysctl(&self.stage, rest),
             "proc" => commands::proc(&self.stage, rest),
             "mark" => commands::mark(&self.stage, rest),
+            "ip" => commands::ip(&self.stage, rest),
             "tcp" => self.converse(Protocol::Tcp, rest),
             "udp" => self.converse(Protocol::Udp, rest),
             "sctp" => self.converse(Protocol::Sctp, rest),
@@ -205,6 +207,7 @@ impl Plan {
             open: false,
             shares: false,
         };
+        crafted::same_family(plan.client, plan.target)?;
         while let Some(word) = words.next() {
             let mut value = || words.next().with_context(|| format!("{word} what?"));
             match word {

@@ -83,7 +83,7 @@ impl Suite {
             let scenario = Scenario::parse(&read(&path)?).with_context(|| name.clone())?;
             for (topic, _) in scenario.steps().filter_map(|step| step.difference.as_ref()) {
                 ensure!(
-                    topics.contains(&format!("\n| {topic} |")),
+                    topics.contains(&format!("\n| {topic}")),
                     "{name}: docs/differences.md has no topic {topic:?}"
                 );
             }
