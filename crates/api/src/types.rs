@@ -1,6 +1,6 @@
 use std::net::IpAddr;
 
-use pointsman_model::{Counters, Rates};
+use pointsman_model::{Counters, Error, Rates};
 use serde::{Deserialize, Serialize};
 
 /// Totals of the whole namespace.
@@ -10,6 +10,18 @@ pub struct Totals {
     pub counters: Counters,
     /// Smoothed rates.
     pub rates: Rates,
+}
+
+/// Why a transaction was not made: its first change that was refused.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
+#[error("change {change}: {error}")]
+pub struct RefusedChange {
+    /// Its place in the list, from 0.
+    pub change: usize,
+    /// Why.
+    #[serde(flatten)]
+    #[source]
+    pub error: Error,
 }
 
 /// Packets dropped for one reason.

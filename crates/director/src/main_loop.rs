@@ -116,6 +116,9 @@ async fn answer(director: &mut Director, command: Command) {
         Command::Apply(changes, reply) => {
             let _ = reply.send(director.apply(changes).await);
         }
+        Command::Transact(changes, reply) => {
+            let _ = reply.send(director.transact(changes).await);
+        }
         Command::Services(reply) => {
             let _ = reply.send(director.tables().services());
         }

@@ -65,3 +65,24 @@ pub enum Change {
         value: String,
     },
 }
+
+impl Change {
+    /// The service, and the server in it, that a change is about; `None` for what is about all.
+    pub fn object(&self) -> Option<(ServiceKey, Option<ServerKey>)> {
+        match self {
+            Self::AddService(spec) | Self::EditService(spec) => Some((spec.key, None)),
+            Self::DeleteService(key) => Some((*key, None)),
+            Self::AddServer { service, server } | Self::EditServer { service, server } => {
+                Some((*service, Some(server.key)))
+            }
+            Self::DeleteServer { service, server } => Some((*service, Some(*server))),
+            Self::Zero { service } => service.map(|key| (key, None)),
+            Self::Flush
+            | Self::SetTimeouts(_)
+            | Self::AddMarkRule { .. }
+            | Self::DeleteMarkRule { .. }
+            | Self::SetMarkRules(_)
+            | Self::SetVariable { .. } => None,
+        }
+    }
+}

@@ -10,6 +10,7 @@ mod connection;
 mod counters;
 mod error;
 mod mark;
+mod rules;
 mod scheduler;
 mod server;
 mod service;
@@ -22,6 +23,7 @@ pub use connection::{ConnectionState, ConnectionView};
 pub use counters::{Counters, RateEstimator, Rates};
 pub use error::Error;
 pub use mark::{MarkRule, PortRange};
+pub use rules::Rules;
 pub use scheduler::{SchedFlags, Scheduler};
 pub use server::{
     Encapsulation, Forwarding, ServerKey, ServerSpec, ServerView, TunnelChecksum, Weight,
