@@ -14,7 +14,7 @@ use pointsman_model::{Change, ConnectionView, Error, ServiceKey, ServiceView, Ti
 
 mod names;
 
-use names::SystemNames;
+pub use names::SystemNames;
 
 /// `ipvsadm`, with the arguments after the program's name.
 pub fn run(args: Vec<OsString>) -> ExitCode {

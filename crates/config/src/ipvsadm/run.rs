@@ -359,7 +359,7 @@ impl Session<'_> {
 }
 
 /// The change a command asks for, if it asks for one.
-fn change(command: &Command) -> Option<Result<Change, Error>> {
+pub(super) fn change(command: &Command) -> Option<Result<Change, Error>> {
     let spec = ServiceRule::spec;
     Some(match command {
         Command::AddService(rule) => spec(rule).map(Change::AddService),
