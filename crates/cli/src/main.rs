@@ -14,6 +14,7 @@ use clap::{Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
 mod director;
+mod import;
 mod ipvsadm;
 mod lab;
 mod mark;
@@ -52,6 +53,8 @@ enum Command {
     IpvsadmRestore(RawArgs),
     /// Replace all rules by those of a file in one go: all of them, or nothing is changed.
     Restore(restore::Args),
+    /// Take over services, real servers and timeouts in one go: all of them, or nothing is changed.
+    Import(import::Args),
     /// Make this machine a real server: VIP on lo, ARP silent, tunnels decapsulated.
     Realserver(realserver::RealserverArgs),
     /// Rules that give packets firewall marks, for services of marks.
@@ -96,6 +99,7 @@ fn main() -> ExitCode {
         Command::Ipvsadm(raw) => ipvsadm::run(raw.args),
         Command::IpvsadmSave(raw) => ipvsadm::save(raw.args),
         Command::IpvsadmRestore(raw) => ipvsadm::restore(raw.args),
+        Command::Import(args) => import::run(&args),
         Command::Restore(args) => restore::run(&args),
         Command::Realserver(args) => realserver::run(&args),
         Command::Mark(args) => mark::run(&args),
