@@ -22,6 +22,8 @@ pub enum Command {
     Save {
         /// `-n`: addresses and ports as numbers.
         numeric: bool,
+        /// With or without `--json`.
+        format: Format,
     },
     /// `-a`.
     AddServer(ServiceKey, ServerSpec),
@@ -30,7 +32,7 @@ pub enum Command {
     /// `-d`.
     DeleteServer(ServiceKey, ServerKey),
     /// `-L`, `-l`.
-    List(Listing),
+    List(Listing, Format),
     /// `-Z`: one service with its servers, or everything.
     Zero(Option<ServiceKey>),
     /// `--set`; 0 keeps the present value.
@@ -84,6 +86,16 @@ impl ServiceRule {
             persistence_engine: self.persistence_engine.clone(),
         })
     }
+}
+
+/// How a listing is printed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Format {
+    /// As the original does.
+    #[default]
+    Text,
+    /// `--json`, which the original does not have: the values of [`pointsman_model`], whole.
+    Json,
 }
 
 /// What `-L` is to show.

@@ -21,6 +21,7 @@ mod check;
 mod command;
 mod connections;
 mod help;
+mod json;
 mod listing;
 mod messages;
 mod names;
@@ -32,7 +33,9 @@ mod run;
 mod sort;
 
 pub use args::parse;
-pub use command::{Command, DaemonOptions, DaemonRole, Listing, MulticastGroup, ServiceRule, View};
+pub use command::{
+    Command, DaemonOptions, DaemonRole, Format, Listing, MulticastGroup, ServiceRule, View,
+};
 pub use connections::print_connections;
 pub use help::{VERSION, print_help};
 pub use listing::{Layout, print_services, print_timeouts};
