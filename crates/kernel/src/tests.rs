@@ -1,13 +1,14 @@
 //! Over what a real kernel answered, and over anything else.
 
-use pointsman_config::ipvsadm::{Numeric, print_rules};
+use pointsman_config::ipvsadm::{Layout, Numeric, View, print_rules, print_services};
+use pointsman_config::proc;
 use pointsman_model::{Counters, Protocol, Rates, Scheduler, ServiceKey, ServiceView, Timeouts};
 use proptest::prelude::*;
 
 use crate::socket::Answers;
 use crate::{Error, Snapshot, parse};
 
-const RECORD: &str = include_str!("../../../tests/oracle/netlink.recorded");
+const RECORD: &str = include_str!("../../../tests/oracle/kernel.recorded");
 
 /// Datagrams of the recorded answers of one kind, an item for each request.
 fn recorded(kind: &'static str) -> impl Iterator<Item = Vec<Vec<u8>>> {
@@ -58,20 +59,44 @@ fn snapshot() -> Snapshot {
     Snapshot { services, timeouts }
 }
 
-fn known(rule: &str) -> bool {
-    let mut words = rule.split(' ').skip_while(|word| *word != "-s").skip(1);
-    words
-        .next()
-        .is_some_and(|name| name.parse::<Scheduler>().is_ok())
+/// What a recorded command said.
+fn said(command: &str) -> Vec<&'static str> {
+    let from = RECORD
+        .lines()
+        .skip_while(|line| *line != format!("$ {command}"));
+    from.skip(1)
+        .map_while(|line| line.strip_prefix("> "))
+        .collect()
+}
+
+/// A listing in the order of the answers, without services whose scheduler the model lacks.
+fn listing(command: &str) -> String {
+    let answers = only(recorded("services"));
+    let known: Vec<_> = answers.iter().map(|a| parse::service(a).is_ok()).collect();
+    let mut known = known.into_iter();
+    let mut wanted = true;
+    let lines = said(command);
+    let (titles, rows) = lines.split_at(3);
+    let mut text = titles.to_vec();
+    for row in rows {
+        if !row.starts_with("  ->") {
+            wanted = known.next().unwrap();
+        }
+        if wanted {
+            text.push(row);
+        }
+    }
+    text.join("\n") + "\n"
 }
 
 #[test]
 fn the_recorded_rules_come_out() {
     let mut wanted = String::new();
     let mut wants = false;
-    for rule in RECORD.lines().filter_map(|line| line.strip_prefix("> ")) {
+    for rule in said("ipvsadm -Sn") {
         if rule.starts_with("-A") {
-            wants = known(rule);
+            let name = rule.split(' ').skip_while(|word| *word != "-s").nth(1);
+            wants = name.unwrap().parse::<Scheduler>().is_ok();
         }
         if wants {
             wanted += &format!("{rule}\n");
@@ -81,6 +106,34 @@ fn the_recorded_rules_come_out() {
     let mut rules = Vec::new();
     print_rules(&mut rules, &Numeric, &snapshot().services).unwrap();
     assert_eq!(String::from_utf8(rules).unwrap(), wanted);
+}
+
+#[test]
+fn the_recorded_listings_come_out() {
+    let services = snapshot().services;
+    for (options, view) in [
+        ("", View::Plain),
+        (" --persistent-conn", View::Persistent),
+        (" --stats", View::Stats),
+        (" --rate", View::Rate),
+    ] {
+        let layout = Layout {
+            view,
+            exact: false,
+            sorted: false,
+            connection_slots: Some(4096),
+        };
+        let mut out = Vec::new();
+        print_services(&mut out, &Numeric, &services, layout).unwrap();
+        let wanted = listing(&format!("ipvsadm -Ln --nosort{options}"));
+        assert_eq!(String::from_utf8(out).unwrap(), wanted);
+    }
+    let mut out = Vec::new();
+    proc::print_services(&mut out, &services, 4096, 250).unwrap();
+    assert_eq!(
+        String::from_utf8(out).unwrap(),
+        listing("cat /proc/net/ip_vs")
+    );
 }
 
 /// What rules do not tell.

@@ -19,7 +19,7 @@ pub mod validate;
 mod variable;
 
 pub use change::Change;
-pub use connection::{ConnectionState, ConnectionView};
+pub use connection::{ConnectionState, ConnectionView, EngineData};
 pub use counters::{Counters, RateEstimator, Rates};
 pub use error::Error;
 pub use mark::{MarkRule, PortRange};

@@ -5,8 +5,8 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use pointsman_config::ipvsadm::{Director, DirectorError};
 use pointsman_model::{
-    Change, ConnectionState, ConnectionView, Counters, Error, Protocol, Rates, ServerSpec,
-    ServerView, ServiceKey, ServiceSpec, ServiceView, Timeouts, validate,
+    Change, ConnectionState, ConnectionView, Counters, EngineData, Error, Protocol, Rates,
+    ServerSpec, ServerView, ServiceKey, ServiceSpec, ServiceView, Timeouts, validate,
 };
 
 /// Lists of services, servers and connections.
@@ -221,28 +221,45 @@ fn zero(service: &mut ServiceView) {
     }
 }
 
-/// `TCP C6336402 A028 C0000201 0050 0A00000B 0050 ESTABLISHED 896`
-fn proc_connection(fields: &[&str]) -> ConnectionView {
+/// `TCP C6336402 A028 C0000201 0050 0A00000B 0050 ESTABLISHED 896`, perhaps with the name of a
+/// persistence engine and what it found.
+pub fn proc_connection(fields: &[&str]) -> ConnectionView {
     let hex = |text| u32::from_str_radix(text, 16).expect("a hexadecimal number");
     let endpoint = |at: usize| {
-        let addr = IpAddr::V4(Ipv4Addr::from_bits(hex(fields[at])));
+        let addr = if fields[at].contains(':') {
+            fields[at].parse().expect("an IPv6 address")
+        } else {
+            IpAddr::V4(Ipv4Addr::from_bits(hex(fields[at])))
+        };
         SocketAddr::new(addr, hex(fields[at + 1]) as u16)
     };
+    let protocol = match fields[0] {
+        "TCP" => Some(Protocol::Tcp),
+        "UDP" => Some(Protocol::Udp),
+        "SCTP" => Some(Protocol::Sctp),
+        "IP" => None,
+        other => panic!("no connections of {other} are recorded"),
+    };
+    let client = endpoint(1);
     ConnectionView {
-        protocol: match fields[0] {
-            "TCP" => Some(Protocol::Tcp),
-            "UDP" => Some(Protocol::Udp),
-            other => panic!("no connections of {other} are recorded"),
-        },
-        template: false,
-        client: endpoint(1),
+        protocol,
+        template: client.port() == 0,
+        client,
         virtual_addr: endpoint(3),
         destination: endpoint(5),
         state: match fields[7] {
             "ESTABLISHED" => ConnectionState::Established,
             "UDP" => ConnectionState::Udp,
+            "NONE" => ConnectionState::None,
+            "ASSURED" => ConnectionState::Assured,
+            "INIT" => ConnectionState::Init,
             other => panic!("no connections in state {other} are recorded"),
         },
         expires_secs: fields[8].parse().expect("seconds"),
+        engine: fields.get(9).map(|name| EngineData {
+            name: (*name).to_owned(),
+            data: fields[10].to_owned(),
+        }),
+        synced: false,
     }
 }

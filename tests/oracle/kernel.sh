@@ -1,19 +1,21 @@
 #!/bin/bash
-# Writes down what the kernel's IPVS answers over netlink, and what the original makes of it.
+# Writes down what the kernel's IPVS tells of itself, over netlink and in /proc, and what the
+# original ipvsadm makes of it.
 #
-#   netlink.sh > RECORD      as root, on a throw-away Linux with IPVS, ipvsadm 1.31 and python3
+#   kernel.sh > RECORD      as root, on a throw-away Linux with IPVS, SCTP, ipvsadm 1.31, python3
 #
 #   #   comment
-#   >   a line of `ipvsadm -Sn`
-#   @   a kind of answer, and its datagrams in hexadecimal: those that list the services, for each
-#       service those that list its servers, and the timeouts
+#   $   a command
+#   >   a line of its output
+#   @   a kind of netlink answer, and its datagrams in hexadecimal: those that list the services, for
+#       each service those that list its servers, and the timeouts
 set -u
 export LC_ALL=C
 ip link set lo up
-for a in 192.0.2.2 10.0.0.11 10.0.0.12 10.0.0.13 198.51.100.2; do ip addr add $a/32 dev lo; done
+for a in 192.0.2.1 192.0.2.2 10.0.0.11 10.0.0.12 10.0.0.13 198.51.100.2; do ip addr add $a/32 dev lo; done
 ip -6 addr add 2001:db8::1/128 dev lo nodad
 ip -6 addr add 2001:db8:1::11/64 dev lo nodad
-modprobe ip_vs
+modprobe -a ip_vs sctp
 ipvsadm -R <<'X'
 -A -t 192.0.2.1:80 -s wrr -p 300 -M 255.255.255.0
 -a -t 192.0.2.1:80 -r 10.0.0.11:80 -m -w 3 -x 100 -y 80
@@ -47,17 +49,75 @@ ipvsadm -R <<'X'
 -A -f 9 -s nq -o -p 50 -M 255.255.0.0
 --set 901 121 302
 X
-python3 - <<'X'
-import socket
-client = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-client.bind(('198.51.100.2', 40000))
+cat > /tmp/traffic.py <<'X'
+import os, socket, time
+
+def open_socket(family, kind, address, port, proto=0):
+    s = socket.socket(family, kind, proto)
+    s.bind((address, port))
+    return s
+
+def knock(s, *to):
+    s.setblocking(False)
+    try:
+        s.connect(to)
+    except OSError:
+        pass
+    return s
+
+V4, V6, TCP, UDP = socket.AF_INET, socket.AF_INET6, socket.SOCK_STREAM, socket.SOCK_DGRAM
+CLIENT = '198.51.100.2'
+server = open_socket(V4, TCP, '10.0.0.11', 80)
+server.listen()
+client = open_socket(V4, TCP, CLIENT, 40001)
+client.connect(('192.0.2.1', 80))
+peer, _ = server.accept()
+client.send(b'hello')
+peer.recv(9)
+peer.send(b'there')
+client.recv(9)
+burst = open_socket(V4, UDP, CLIENT, 40000)
 for _ in range(15):
-    client.sendto(b'x' * 100, ('192.0.2.2', 53))
+    burst.sendto(b'x' * 100, ('192.0.2.2', 53))
+open_socket(V4, UDP, CLIENT, 40003).sendto(
+    b'INVITE\r\nCall-ID: abc123@host\r\n\r\n', ('192.0.2.1', 5060))
+open_socket(V6, UDP, '2001:db8::1', 40004).sendto(b'y' * 70, ('2001:db8::1', 53))
+marked = open_socket(V4, UDP, CLIENT, 40006)
+marked.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, 7)
+marked.sendto(b'z', ('192.0.2.2', 9999))
+kept = [
+    knock(open_socket(V6, TCP, '2001:db8::1', 40005), '2001:db8::1', 444),
+    knock(open_socket(V4, TCP, CLIENT, 40007), '192.0.2.2', 443),
+    knock(open_socket(V4, TCP, CLIENT, 40008, 132), '192.0.2.1', 3869),
+]
+open('/tmp/ready', 'w').close()
+time.sleep(600)
 X
+python3 /tmp/traffic.py &
+until [ -e /tmp/ready ]; do sleep 0.1; done
+# Totals are as of the last estimation; afterwards there is none, and nothing changes but time.
 sleep 2.5
+sysctl -q -w net.ipv4.vs.run_estimation=0
 echo "# $(ipvsadm -v) on Linux $(uname -r)"
-echo "# tests/oracle/netlink.sh > tests/oracle/netlink.recorded"
-ipvsadm -Sn | sed 's/^/> /'
+echo "# tests/oracle/kernel.sh > tests/oracle/kernel.recorded"
+record() {
+  echo "\$ $*"
+  "$@" | sed 's/^/> /'
+}
+# Connections count down: each command after what they were when it ran.
+for command in 'cat /proc/net/ip_vs_conn_sync' 'ipvsadm -Lnc' 'ipvsadm -Lnc --persistent-conn'; do
+  while :; do
+    record cat /proc/net/ip_vs_conn > /tmp/held
+    record $command > /tmp/said
+    [ "$(cat /tmp/held)" != "$(record cat /proc/net/ip_vs_conn)" ] || break
+  done
+  cat /tmp/held /tmp/said
+done
+for command in 'ipvsadm -Sn' 'ipvsadm -Ln --nosort' 'ipvsadm -Ln --nosort --persistent-conn' \
+  'ipvsadm -Ln --nosort --stats' 'ipvsadm -Ln --nosort --rate' 'cat /proc/net/ip_vs' \
+  'cat /proc/net/ip_vs_stats' 'cat /proc/net/ip_vs_stats_percpu'; do
+  record $command
+done
 python3 - <<'X'
 import socket, struct
 
