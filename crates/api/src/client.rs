@@ -14,9 +14,10 @@ use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 use tokio::runtime::Runtime;
 
-use crate::server::{MarkRequest, StopRequest, TableAnswer, VariableRequest, ZeroRequest};
+use crate::server::{MarkRequest, StopRequest, VariableRequest, ZeroRequest};
 use crate::{
-    Change, DropCount, Location, LocationError, RefusedChange, Status, StopReport, Totals, text,
+    Change, DropCount, Location, LocationError, RefusedChange, Status, StopReport, Table, Totals,
+    text,
 };
 
 /// Changes per call of a batch: large enough that the call costs nothing, small enough that the
@@ -251,13 +252,12 @@ impl Client {
         self.call(Method::GET, "/v1/connections", NOTHING)
     }
 
-    /// Slots of the connection table (the `size=` of a listing's first line).
+    /// Slots of the connection table, and the kernel's ticks.
     ///
     /// # Errors
     /// As [`Client::add_service`].
-    pub fn connection_slots(&self) -> Result<u32, Error> {
-        let table: TableAnswer = self.call(Method::GET, "/v1/table", NOTHING)?;
-        Ok(table.connection_slots)
+    pub fn table(&self) -> Result<Table, Error> {
+        self.call(Method::GET, "/v1/table", NOTHING)
     }
 
     /// Protocol timeouts.

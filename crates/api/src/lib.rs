@@ -35,6 +35,6 @@ pub use location::{Location, LocationError};
 pub use pointsman_model::Change;
 pub use server::{Command, Reply, serve};
 pub use types::{
-    DropCount, Hook, InterfaceStatus, NextHopStatus, RefusedChange, Status, StopReport,
+    DropCount, Hook, InterfaceStatus, NextHopStatus, RefusedChange, Status, StopReport, Table,
     TableStatus, Totals,
 };

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use tokio::net::UnixListener;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::{Change, DropCount, RefusedChange, Status, StopReport, Totals, text};
+use crate::{Change, DropCount, RefusedChange, Status, StopReport, Table, Totals, text};
 
 /// Largest request: a batch of a hundred thousand changes has a tenth of it.
 const BODY_LIMIT_BYTES: usize = 256 << 20;
@@ -37,8 +37,8 @@ pub enum Command {
     Service(ServiceKey, Reply<Option<ServiceView>>),
     /// The connection table.
     Connections(Reply<Vec<ConnectionView>>),
-    /// Slots of the connection table.
-    ConnectionSlots(Reply<u32>),
+    /// Slots of the connection table, and ticks.
+    Table(Reply<Table>),
     /// Protocol timeouts.
     Timeouts(Reply<Timeouts>),
     /// `net.ipv4.vs.*`.
@@ -91,12 +91,6 @@ pub(crate) struct MarkRequest {
 pub(crate) struct StopRequest {
     #[serde(default)]
     pub keep_forwarding: bool,
-}
-
-/// Answer of `GET /v1/table`.
-#[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct TableAnswer {
-    pub connection_slots: u32,
 }
 
 /// Answers requests on `listener` until `until` completes, then lets those under way finish.
@@ -424,8 +418,7 @@ async fn connections(State(owner): State<Owner>) -> Answer {
 }
 
 async fn table(State(owner): State<Owner>) -> Answer {
-    let connection_slots = owner.ask(Command::ConnectionSlots).await?;
-    json(StatusCode::OK, &TableAnswer { connection_slots })
+    owner.answer(Command::Table).await
 }
 
 async fn totals(State(owner): State<Owner>) -> Answer {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::thread::JoinHandle;
 
-use pointsman_api::{Change, Client, Command, Error, RefusedChange, Status, StopReport};
+use pointsman_api::{Change, Client, Command, Error, RefusedChange, Status, StopReport, Table};
 use pointsman_model::{
     Counters, Error as Refusal, Forwarding, Protocol, Rates, Rules, Scheduler, ServerKey,
     ServerSpec, ServerView, ServiceKey, ServiceSpec, ServiceView, Timeouts, Variable, VariableView,
@@ -140,8 +140,11 @@ async fn own(mut commands: mpsc::Receiver<Command>) -> Vec<Change> {
                     value: "3\t50".into(),
                 }]);
             }
-            Command::ConnectionSlots(reply) => {
-                let _ = reply.send(4096);
+            Command::Table(reply) => {
+                let _ = reply.send(Table {
+                    connection_slots: 4096,
+                    hz: 250,
+                });
             }
             Command::Drops { all, reply } => {
                 let count = pointsman_api::DropCount {
@@ -245,7 +248,7 @@ fn values_and_refusals_come_back_as_they_are() {
     let variables = client.variables().unwrap();
     assert_eq!(variables[0].name, Variable::SyncThreshold);
     assert_eq!(variables[0].value, "3\t50");
-    assert_eq!(client.connection_slots().unwrap(), 4096);
+    assert_eq!(client.table().unwrap().connection_slots, 4096);
     assert_eq!(client.drops(true).unwrap()[0].name, "all");
     assert_eq!(client.drops(false).unwrap()[0].name, "some");
     client.delete_service(&web()).unwrap();

@@ -18,6 +18,7 @@ mod import;
 mod ipvsadm;
 mod lab;
 mod mark;
+mod proc;
 mod realserver;
 mod restore;
 mod sysctl;
@@ -55,6 +56,8 @@ enum Command {
     Restore(restore::Args),
     /// Take over services, real servers and timeouts in one go: all of them, or nothing is changed.
     Import(import::Args),
+    /// Print what the kernel's IPVS shows in /proc/net, from the director's state.
+    Proc(proc::Args),
     /// Make this machine a real server: VIP on lo, ARP silent, tunnels decapsulated.
     Realserver(realserver::RealserverArgs),
     /// Rules that give packets firewall marks, for services of marks.
@@ -100,6 +103,7 @@ fn main() -> ExitCode {
         Command::IpvsadmSave(raw) => ipvsadm::save(raw.args),
         Command::IpvsadmRestore(raw) => ipvsadm::restore(raw.args),
         Command::Import(args) => import::run(&args),
+        Command::Proc(args) => proc::run(&args),
         Command::Restore(args) => restore::run(&args),
         Command::Realserver(args) => realserver::run(&args),
         Command::Mark(args) => mark::run(&args),

@@ -106,6 +106,10 @@ impl Scene {
         assert_eq!(said(&output), "");
     }
 
+    fn proc(&self, name: &str) -> String {
+        text(self.netns.command("cat").arg(format!("/proc/net/{name}")))
+    }
+
     fn ipvsadm(&self, argument: &str) -> String {
         text(self.netns.command(IPVSADM).arg(argument))
     }
@@ -186,5 +190,19 @@ fn the_kernels_rules_are_read_and_taken_over() {
         let kernels = text(plain.netns.command(IPVSADM).args(&unsorted[1..]));
         assert_eq!(plain.pointsman(&unsorted), kernels);
     }
+    // No packet has come yet.
+    for name in [
+        "ip_vs_conn",
+        "ip_vs_conn_sync",
+        "ip_vs_stats",
+        "ip_vs_stats_percpu",
+    ] {
+        assert_eq!(plain.pointsman(&["proc", name]), plain.proc(name), "{name}");
+    }
+    let (ours, kernels) = (plain.pointsman(&["proc", "ip_vs"]), plain.proc("ip_vs"));
+    // The first line tells the size of the connection table; the order is a hash table's there.
+    let rows =
+        |text: &str| -> BTreeSet<String> { text.lines().skip(1).map(str::to_owned).collect() };
+    assert_eq!(rows(&ours), rows(&kernels));
     plain.pointsman(&["director", "stop"]);
 }

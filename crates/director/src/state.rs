@@ -249,8 +249,13 @@ impl Director {
 
     /// Namespace totals.
     pub fn totals(&mut self) -> Totals {
-        let (counters, rates) = self.dataplane.tables().totals();
-        Totals { counters, rates }
+        let tables = self.dataplane.tables();
+        let (counters, rates) = tables.totals();
+        Totals {
+            counters,
+            rates,
+            per_cpu: tables.per_cpu(),
+        }
     }
 
     /// Lost packets by reason.

@@ -102,7 +102,8 @@ impl Director for Here {
     }
 
     fn connection_slots(&mut self) -> Result<u32, DirectorError> {
-        self.client()?.connection_slots().map_err(unanswered)
+        let table = self.client()?.table().map_err(unanswered)?;
+        Ok(table.connection_slots)
     }
 
     fn timeouts(&mut self) -> Result<Timeouts, DirectorError> {

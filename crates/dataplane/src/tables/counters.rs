@@ -16,6 +16,16 @@ pub(crate) fn raw(maps: &Maps, server: u32) -> Counters {
     sum
 }
 
+/// Everything each CPU ever counted.
+pub(crate) fn per_cpu(maps: &Maps) -> Vec<Counters> {
+    let of_cpu = |cpu| {
+        (0..MAX_SERVERS)
+            .filter_map(|server| maps.stats.read(cpu * MAX_SERVERS + server))
+            .fold(Counters::default(), |sum, stats| sum.plus(of_stats(&stats)))
+    };
+    (0..maps.cpus()).map(of_cpu).collect()
+}
+
 /// A server's totals since it was added or zeroed.
 pub(crate) fn of_server(maps: &Maps, server: u32) -> Counters {
     raw(maps, server).since(zero(maps, server))

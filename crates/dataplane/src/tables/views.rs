@@ -36,6 +36,11 @@ impl Tables {
         (self.sum_of_services(), self.totals.rates())
     }
 
+    /// What each CPU ever counted, zeroed by nothing.
+    pub fn per_cpu(&self) -> Vec<Counters> {
+        counters::per_cpu(&self.maps)
+    }
+
     /// Zeroes one service and its servers, or everything.
     ///
     /// # Errors
