@@ -1,6 +1,6 @@
 //! Totals and rates: what the programs count, what was zeroed, what removed servers left.
 
-use pointsman_core::layout::{DROP_SLOTS, MAX_SERVERS, Stats};
+use pointsman_core::layout::{DROP_SLOTS, MAX_SERVERS, MAX_SERVICES, Stats};
 use pointsman_model::Counters;
 
 use super::maps::{Ledger, Maps};
@@ -31,11 +31,6 @@ pub(crate) fn of_server(maps: &Maps, server: u32) -> Counters {
     raw(maps, server).since(zero(maps, server))
 }
 
-/// Zeroes a server.
-pub(crate) fn zero_server(maps: &Maps, server: u32) {
-    set_zero(maps, server, raw(maps, server));
-}
-
 /// The zero point at a place of the ledger.
 pub(crate) fn zero(maps: &Maps, at: u32) -> Counters {
     maps.ledger
@@ -49,7 +44,10 @@ pub(crate) fn set_zero(maps: &Maps, at: u32, totals: Counters) {
     update(maps, at, |l| l.zero = to_array(totals));
 }
 
-/// What removed servers left to a service.
+/// The place of what no service counts any more, among services.
+pub(crate) const NO_SERVICE: u32 = MAX_SERVICES;
+
+/// What removed servers left to a service, or removed services to none.
 pub(crate) fn folded(maps: &Maps, service: u32) -> Counters {
     maps.ledger
         .read(MAX_SERVERS + service)
@@ -57,7 +55,7 @@ pub(crate) fn folded(maps: &Maps, service: u32) -> Counters {
         .unwrap_or_default()
 }
 
-/// Sets what removed servers left to a service.
+/// Sets what removed servers left to a service, or removed services to none.
 pub(crate) fn set_folded(maps: &Maps, service: u32, totals: Counters) {
     update(maps, MAX_SERVERS + service, |l| l.folded = to_array(totals));
 }
