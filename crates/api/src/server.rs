@@ -207,8 +207,13 @@ impl IntoResponse for Refusal {
 
 fn status_of(error: &Error) -> StatusCode {
     match error {
-        Error::NoSuchService | Error::NoSuchDestination => StatusCode::NOT_FOUND,
-        Error::ServiceExists | Error::DestinationExists => StatusCode::CONFLICT,
+        Error::NoSuchService
+        | Error::NoSuchDestination
+        | Error::NoSuchDaemon
+        | Error::NoSuchInterface(_) => StatusCode::NOT_FOUND,
+        Error::ServiceExists | Error::DestinationExists | Error::DaemonExists => {
+            StatusCode::CONFLICT
+        }
         Error::SchedulerNotFound(_)
         | Error::Invalid(_)
         | Error::OutOfRange(_)

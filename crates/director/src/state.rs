@@ -226,6 +226,9 @@ impl Director {
             Change::DeleteMarkRule { at } => tables.delete_mark_rule(at),
             Change::SetMarkRules(rules) => tables.set_mark_rules(&rules),
             Change::SetVariable { name, value } => variables::set(tables, name, &value),
+            Change::StartDaemon(_) | Change::StopDaemon(_) => Err(Refusal::NotSupported(
+                "the connection synchronisation daemon".into(),
+            )),
         }
     }
 

@@ -1,6 +1,9 @@
 use serde::{Deserialize, Serialize};
 
-use crate::{MarkRule, ServerKey, ServerSpec, ServiceKey, ServiceSpec, Timeouts, Variable};
+use crate::{
+    DaemonRole, DaemonSpec, MarkRule, ServerKey, ServerSpec, ServiceKey, ServiceSpec, Timeouts,
+    Variable,
+};
 
 /// One change to what the director does.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -64,6 +67,10 @@ pub enum Change {
         /// Its value, as text.
         value: String,
     },
+    /// `ipvsadm --start-daemon`.
+    StartDaemon(DaemonSpec),
+    /// `ipvsadm --stop-daemon`.
+    StopDaemon(DaemonRole),
 }
 
 impl Change {
@@ -82,7 +89,9 @@ impl Change {
             | Self::AddMarkRule { .. }
             | Self::DeleteMarkRule { .. }
             | Self::SetMarkRules(_)
-            | Self::SetVariable { .. } => None,
+            | Self::SetVariable { .. }
+            | Self::StartDaemon(_)
+            | Self::StopDaemon(_) => None,
         }
     }
 }

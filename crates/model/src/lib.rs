@@ -8,6 +8,7 @@
 mod change;
 mod connection;
 mod counters;
+mod daemon;
 mod error;
 mod mark;
 mod rules;
@@ -21,6 +22,7 @@ mod variable;
 pub use change::Change;
 pub use connection::{ConnectionState, ConnectionView, EngineData};
 pub use counters::{Counters, RateEstimator, Rates};
+pub use daemon::{DaemonRole, DaemonSpec, DaemonView};
 pub use error::Error;
 pub use mark::{MarkRule, PortRange};
 pub use rules::Rules;

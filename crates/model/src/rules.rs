@@ -89,6 +89,8 @@ impl Rules {
             }
             Change::SetTimeouts(change) => self.timeouts = self.timeouts.with(*change),
             Change::Zero { .. }
+            | Change::StartDaemon(_)
+            | Change::StopDaemon(_)
             | Change::AddMarkRule { .. }
             | Change::DeleteMarkRule { .. }
             | Change::SetMarkRules(_)

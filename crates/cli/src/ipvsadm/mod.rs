@@ -10,7 +10,9 @@ use std::process::ExitCode;
 
 use pointsman_api::{Client, Error as ApiError};
 use pointsman_config::ipvsadm::{Director, DirectorError, Program};
-use pointsman_model::{Change, ConnectionView, Error, ServiceKey, ServiceView, Timeouts};
+use pointsman_model::{
+    Change, ConnectionView, DaemonView, Error, ServiceKey, ServiceView, Timeouts,
+};
 
 mod names;
 
@@ -108,6 +110,11 @@ impl Director for Here {
 
     fn timeouts(&mut self) -> Result<Timeouts, DirectorError> {
         self.client()?.timeouts().map_err(unanswered)
+    }
+
+    /// None can run yet.
+    fn daemons(&mut self) -> Result<Vec<DaemonView>, DirectorError> {
+        Ok(Vec::new())
     }
 }
 

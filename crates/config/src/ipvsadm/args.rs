@@ -9,15 +9,13 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::num::{NonZeroU16, NonZeroU32};
 
 use pointsman_model::{
-    Encapsulation, Family, Forwarding, Persistence, Protocol, SchedFlags, ServerKey, ServerSpec,
-    ServiceKey, Timeouts, TunnelChecksum, Weight,
+    DaemonRole, Encapsulation, Family, Forwarding, Persistence, Protocol, SchedFlags, ServerKey,
+    ServerSpec, ServiceKey, Timeouts, TunnelChecksum, Weight,
 };
 
 use super::address;
 use super::check::{self, TunnelType};
-use super::command::{
-    Command, DaemonOptions, DaemonRole, Format, Listing, MulticastGroup, ServiceRule, View,
-};
+use super::command::{Command, DaemonOptions, Format, Listing, MulticastGroup, ServiceRule, View};
 use super::messages::UsageError;
 use super::names::Names;
 use super::options::{Given, Kind, Meaning, Verb, Words};

@@ -58,7 +58,8 @@ pub fn read_rules(text: &str, names: &dyn Names) -> Result<Vec<Rule>, BadLine> {
         };
         let command = parse(&words, names).map_err(|mistake| bad(mistake.to_string()))?;
         match change(&command) {
-            Some(Ok(Change::Zero { .. })) | None => {
+            Some(Ok(Change::Zero { .. } | Change::StartDaemon(_) | Change::StopDaemon(_)))
+            | None => {
                 return Err(bad("not a rule".to_owned()));
             }
             Some(Ok(change)) => rules.push(Rule {

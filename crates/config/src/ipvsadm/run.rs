@@ -1,7 +1,9 @@
 use std::error::Error as StdError;
 use std::io::{self, Read, Write};
 
-use pointsman_model::{Change, ConnectionView, Error, ServiceKey, ServiceView, Timeouts};
+use pointsman_model::{
+    Change, ConnectionView, DaemonView, Error, ServiceKey, ServiceView, Timeouts,
+};
 use thiserror::Error as ThisError;
 
 use super::args::parse;
@@ -9,7 +11,7 @@ use super::command::{Command, Format, Listing, ServiceRule};
 use super::connections::print_connections;
 use super::help::{VERSION, print_help};
 use super::json;
-use super::listing::{Layout, print_services, print_timeouts};
+use super::listing::{Layout, print_daemons, print_services, print_timeouts};
 use super::messages::{UsageError, refusal};
 use super::names::{Names, Numeric};
 use super::rules::{print_rules, split_line};
@@ -55,6 +57,12 @@ pub trait Director {
     /// # Errors
     /// As [`Director::services`].
     fn timeouts(&mut self) -> Result<Timeouts, DirectorError>;
+
+    /// Synchronisation daemons that run, the master first.
+    ///
+    /// # Errors
+    /// As [`Director::services`].
+    fn daemons(&mut self) -> Result<Vec<DaemonView>, DirectorError>;
 }
 
 /// Why a director did not answer a question.
@@ -224,10 +232,6 @@ impl Session<'_> {
                 writeln!(self.out, "{VERSION}")?;
                 Ok(Next::Stop)
             }
-            Command::StartDaemon(..) | Command::StopDaemon(..) => {
-                let what = "the connection synchronisation daemon".to_owned();
-                self.refused(&command, &Error::NotSupported(what), 255)
-            }
             // Rules within rules are refused where they are read; the rest are changes.
             _ => Ok(Next::Continue),
         }
@@ -308,10 +312,10 @@ impl Session<'_> {
                 (Ok(timeouts), Format::Json) => json::print(self.out, &timeouts)?,
                 (Err(error), _) => return Ok(Err(error)),
             },
-            // None can run yet.
-            Listing::Daemons => match format {
-                Format::Text => {}
-                Format::Json => json::print(self.out, &[(); 0])?,
+            Listing::Daemons => match (self.director.daemons(), format) {
+                (Ok(daemons), Format::Text) => print_daemons(self.out, &daemons)?,
+                (Ok(daemons), Format::Json) => json::print(self.out, &daemons)?,
+                (Err(error), _) => return Ok(Err(error)),
             },
             Listing::Services {
                 service,
@@ -390,11 +394,11 @@ pub(super) fn change(command: &Command) -> Option<Result<Change, Error>> {
         }),
         Command::Zero(service) => Ok(Change::Zero { service: *service }),
         Command::SetTimeouts(timeouts) => Ok(Change::SetTimeouts(*timeouts)),
+        Command::StartDaemon(role, options) => Ok(Change::StartDaemon(options.spec(*role))),
+        Command::StopDaemon(role, _) => Ok(Change::StopDaemon(*role)),
         Command::List(..)
         | Command::Save { .. }
         | Command::Restore
-        | Command::StartDaemon(..)
-        | Command::StopDaemon(..)
         | Command::Help
         | Command::Version => return None,
     })

@@ -1,12 +1,14 @@
 //! A model of the kernel's lists: what it refuses and in which order it keeps things, without
 //! packets.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use pointsman_config::ipvsadm::{Director, DirectorError};
 use pointsman_model::{
-    Change, ConnectionState, ConnectionView, Counters, EngineData, Error, Protocol, Rates,
-    ServerSpec, ServerView, ServiceKey, ServiceSpec, ServiceView, Timeouts, validate,
+    Change, ConnectionState, ConnectionView, Counters, DaemonRole, DaemonView, EngineData, Error,
+    Protocol, Rates, ServerSpec, ServerView, ServiceKey, ServiceSpec, ServiceView, Timeouts,
+    validate,
 };
 
 /// Lists of services, servers and connections.
@@ -15,6 +17,7 @@ pub struct Kernel {
     pub services: Vec<ServiceView>,
     pub connections: Vec<ConnectionView>,
     pub timeouts: Timeouts,
+    pub daemons: BTreeMap<DaemonRole, DaemonView>,
     /// Calls of [`Director::apply`].
     pub batches: usize,
     /// True while the last thing learned was a connection.
@@ -47,6 +50,10 @@ impl Director for Kernel {
 
     fn timeouts(&mut self) -> Result<Timeouts, DirectorError> {
         Ok(self.timeouts)
+    }
+
+    fn daemons(&mut self) -> Result<Vec<DaemonView>, DirectorError> {
+        Ok(self.daemons.values().cloned().collect())
     }
 }
 
@@ -184,6 +191,19 @@ impl Kernel {
             }
             Change::SetTimeouts(change) => self.timeouts = self.timeouts.with(*change),
             Change::Zero { service: Some(key) } => zero(self.find_mut(key)?),
+            Change::StartDaemon(spec) => {
+                if self.daemons.contains_key(&spec.role) {
+                    return Err(Error::DaemonExists);
+                }
+                if spec.interface != "lo" {
+                    return Err(Error::NoSuchInterface(spec.interface.clone()));
+                }
+                self.daemons.insert(spec.role, spec.over(65536));
+            }
+            Change::StopDaemon(role) => {
+                let stopped = self.daemons.remove(role);
+                stopped.ok_or(Error::NoSuchDaemon)?;
+            }
             Change::Zero { service: None } => self.services.iter_mut().for_each(zero),
             Change::AddMarkRule { .. }
             | Change::DeleteMarkRule { .. }
