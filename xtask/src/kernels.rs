@@ -1,4 +1,5 @@
-//! `cargo xtask kernels`: the program tests and a lab under the kernels that Debian ships.
+//! `cargo xtask kernels`: the program tests, a lab, and the kernel's own IPVS beside ours, under the
+//! kernels that Debian ships.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -9,7 +10,8 @@ use crate::cargo;
 use crate::setup::{self, Purpose};
 use crate::vm::{self, Kernel};
 
-/// Run the program tests and a NAT lab under Debian's kernels, in virtual machines.
+/// Run the program tests, a NAT lab and the comparison with the kernel's own IPVS under Debian's
+/// kernels, in virtual machines.
 #[derive(clap::Args)]
 pub struct Args {
     /// Only this kernel; may be repeated.
@@ -42,6 +44,18 @@ pub fn main(args: &Args) -> Result<()> {
         ],
         "program",
     )?;
+    let beside = cargo::executable(
+        &[
+            "test",
+            "--locked",
+            "--no-run",
+            "--package",
+            "pointsman",
+            "--test",
+            "kernel",
+        ],
+        "kernel",
+    )?;
     let build = [
         "build",
         "--locked",
@@ -51,7 +65,8 @@ pub fn main(args: &Args) -> Result<()> {
         "pointsman",
     ];
     let pointsman = cargo::executable(&build, "pointsman")?;
-    let (tests, pointsman) = (tests.display().to_string(), pointsman.display().to_string());
+    let [tests, beside, pointsman] =
+        [tests, beside, pointsman].map(|path| path.display().to_string());
 
     let options = vm::Options {
         timeout: Duration::from_secs(args.timeout),
@@ -60,11 +75,15 @@ pub fn main(args: &Args) -> Result<()> {
         ..vm::Options::default()
     };
     // One guest each, so that what the first leaves behind cannot help or hinder the second.
-    let runs: [(&str, Vec<&str>); 3] = [
+    let runs: [(&str, Vec<&str>); 4] = [
         ("features", vec!["sh", "-c", FEATURES]),
         (
             "program tests",
             vec![&tests, "--nocapture", "--test-threads=1"],
+        ),
+        (
+            "beside the kernel's IPVS",
+            vec![&beside, "--nocapture", "--ignored"],
         ),
         ("NAT lab", vec![&pointsman, "lab", "nat"]),
     ];

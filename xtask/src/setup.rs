@@ -52,6 +52,7 @@ const LAB: &[Program] = &[
 const TEST: &[Program] = &[("wrk", "wrk"), ("iptables", "iptables")];
 
 const KERNELS: &[Program] = &[
+    ("/usr/sbin/ipvsadm", "ipvsadm"),
     ("qemu-system-x86_64", "qemu-system-x86"),
     ("depmod", "kmod"),
     ("xz", "xz-utils"),

@@ -14,8 +14,11 @@ use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 use tokio::runtime::Runtime;
 
-use crate::server::{MarkRequest, StopRequest, TableAnswer, VariableRequest, ZeroRequest};
-use crate::{Change, DropCount, Location, LocationError, Status, StopReport, Totals, text};
+use crate::server::{MarkRequest, StopRequest, VariableRequest, ZeroRequest};
+use crate::{
+    Change, DropCount, Location, LocationError, RefusedChange, Status, StopReport, Table, Totals,
+    text,
+};
 
 /// Changes per call of a batch: large enough that the call costs nothing, small enough that the
 /// director looks after its timers in between.
@@ -27,6 +30,9 @@ pub enum Error {
     /// It understood and refused.
     #[error(transparent)]
     Refused(#[from] pointsman_model::Error),
+    /// It refused a transaction, for this change.
+    #[error(transparent)]
+    RefusedChange(#[from] RefusedChange),
     /// Nobody listens: no director runs in this network namespace.
     #[error("no director runs in this network namespace (nothing listens on {})", socket.display())]
     NoDirector {
@@ -212,6 +218,16 @@ impl Client {
         Ok(results)
     }
 
+    /// Makes changes in order, all or none: refused, everything is as before. What a change leaves
+    /// as it was is not touched, so a whole new set of rules may be given as a flush and the rules.
+    ///
+    /// # Errors
+    /// [`Error::RefusedChange`] for the first change refused; any other variant when the director
+    /// could not be asked.
+    pub fn transact(&self, changes: &[Change]) -> Result<(), Error> {
+        self.call(Method::POST, "/v1/transaction", Some(changes))
+    }
+
     /// Every service in order of creation, its servers newest first.
     ///
     /// # Errors
@@ -236,13 +252,12 @@ impl Client {
         self.call(Method::GET, "/v1/connections", NOTHING)
     }
 
-    /// Slots of the connection table (the `size=` of a listing's first line).
+    /// Slots of the connection table, and the kernel's ticks.
     ///
     /// # Errors
     /// As [`Client::add_service`].
-    pub fn connection_slots(&self) -> Result<u32, Error> {
-        let table: TableAnswer = self.call(Method::GET, "/v1/table", NOTHING)?;
-        Ok(table.connection_slots)
+    pub fn table(&self) -> Result<Table, Error> {
+        self.call(Method::GET, "/v1/table", NOTHING)
     }
 
     /// Protocol timeouts.
@@ -390,6 +405,8 @@ impl Client {
             if let Ok(answer) = serde_json::from_slice(json) {
                 return Ok(answer);
             }
+        } else if let Ok(refusal) = serde_json::from_slice(&answer) {
+            return Err(Error::RefusedChange(refusal));
         } else if let Ok(refusal) = serde_json::from_slice(&answer) {
             return Err(Error::Refused(refusal));
         }

@@ -12,6 +12,7 @@
 //! | `POST /v1/services/{service}/servers` | add a real server |
 //! | `PUT DELETE /v1/services/{service}/servers/{server}` | one real server: `10.0.0.2,80` |
 //! | `POST /v1/batch` | a list of [`Change`]s in order; answers a list, `null` for each that was made |
+//! | `POST /v1/transaction` | a list of changes, all or nothing; a refusal also names its `change`, from 0 |
 //! | `POST /v1/zero` | zero the counters of all, or of `{"service": …}` |
 //! | `GET PATCH /v1/timeouts` | protocol timeouts |
 //! | `GET PUT POST DELETE /v1/marks` | mark rules in order: all, replace all by a list, add `{"at": 1, "rule": {…}}`, flush |
@@ -34,5 +35,6 @@ pub use location::{Location, LocationError};
 pub use pointsman_model::Change;
 pub use server::{Command, Reply, serve};
 pub use types::{
-    DropCount, Hook, InterfaceStatus, NextHopStatus, Status, StopReport, TableStatus, Totals,
+    DropCount, Hook, InterfaceStatus, NextHopStatus, RefusedChange, Status, StopReport, Table,
+    TableStatus, Totals,
 };

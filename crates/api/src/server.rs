@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use tokio::net::UnixListener;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::{Change, DropCount, Status, StopReport, Totals, text};
+use crate::{Change, DropCount, RefusedChange, Status, StopReport, Table, Totals, text};
 
 /// Largest request: a batch of a hundred thousand changes has a tenth of it.
 const BODY_LIMIT_BYTES: usize = 256 << 20;
@@ -29,14 +29,16 @@ pub type Reply<T> = oneshot::Sender<T>;
 pub enum Command {
     /// Make changes in order, each by itself.
     Apply(Vec<Change>, Reply<Vec<Result<(), Error>>>),
+    /// Make changes in order, all or none.
+    Transact(Vec<Change>, Reply<Result<(), RefusedChange>>),
     /// All services.
     Services(Reply<Vec<ServiceView>>),
     /// One service.
     Service(ServiceKey, Reply<Option<ServiceView>>),
     /// The connection table.
     Connections(Reply<Vec<ConnectionView>>),
-    /// Slots of the connection table.
-    ConnectionSlots(Reply<u32>),
+    /// Slots of the connection table, and ticks.
+    Table(Reply<Table>),
     /// Protocol timeouts.
     Timeouts(Reply<Timeouts>),
     /// `net.ipv4.vs.*`.
@@ -91,12 +93,6 @@ pub(crate) struct StopRequest {
     pub keep_forwarding: bool,
 }
 
-/// Answer of `GET /v1/table`.
-#[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct TableAnswer {
-    pub connection_slots: u32,
-}
-
 /// Answers requests on `listener` until `until` completes, then lets those under way finish.
 ///
 /// # Errors
@@ -127,6 +123,7 @@ fn router(commands: mpsc::Sender<Command>) -> Router {
             put(edit_server).delete(delete_server),
         )
         .route("/v1/batch", post(batch))
+        .route("/v1/transaction", post(transaction))
         .route("/v1/zero", post(zero))
         .route("/v1/timeouts", get(timeouts).patch(set_timeouts))
         .route(
@@ -188,6 +185,7 @@ impl Owner {
 /// A request that was not fulfilled.
 enum Refusal {
     Model(Error),
+    Change(RefusedChange),
     Plain(StatusCode, &'static str),
 }
 
@@ -201,20 +199,27 @@ impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
         match self {
             Self::Plain(status, text) => (status, text).into_response(),
-            Self::Model(error) => {
-                let status = match error {
-                    Error::NoSuchService | Error::NoSuchDestination => StatusCode::NOT_FOUND,
-                    Error::ServiceExists | Error::DestinationExists => StatusCode::CONFLICT,
-                    Error::SchedulerNotFound(_)
-                    | Error::Invalid(_)
-                    | Error::OutOfRange(_)
-                    | Error::FamilyNotSupported(_) => StatusCode::UNPROCESSABLE_ENTITY,
-                    Error::NoRoom(_) => StatusCode::INSUFFICIENT_STORAGE,
-                    Error::NotSupported(_) => StatusCode::NOT_IMPLEMENTED,
-                };
-                json(status, &error).into_response()
-            }
+            Self::Model(error) => json(status_of(&error), &error).into_response(),
+            Self::Change(refused) => json(status_of(&refused.error), &refused).into_response(),
         }
+    }
+}
+
+fn status_of(error: &Error) -> StatusCode {
+    match error {
+        Error::NoSuchService
+        | Error::NoSuchDestination
+        | Error::NoSuchDaemon
+        | Error::NoSuchInterface(_) => StatusCode::NOT_FOUND,
+        Error::ServiceExists | Error::DestinationExists | Error::DaemonExists => {
+            StatusCode::CONFLICT
+        }
+        Error::SchedulerNotFound(_)
+        | Error::Invalid(_)
+        | Error::OutOfRange(_)
+        | Error::FamilyNotSupported(_) => StatusCode::UNPROCESSABLE_ENTITY,
+        Error::NoRoom(_) => StatusCode::INSUFFICIENT_STORAGE,
+        Error::NotSupported(_) => StatusCode::NOT_IMPLEMENTED,
     }
 }
 
@@ -341,6 +346,15 @@ async fn batch(State(owner): State<Owner>, bytes: Bytes) -> Answer {
     json(StatusCode::OK, &refusals)
 }
 
+async fn transaction(State(owner): State<Owner>, bytes: Bytes) -> Answer {
+    let changes: Vec<Change> = body(&bytes)?;
+    owner
+        .ask(|reply| Command::Transact(changes, reply))
+        .await?
+        .map_err(Refusal::Change)?;
+    json(StatusCode::OK, &())
+}
+
 async fn zero(State(owner): State<Owner>, bytes: Bytes) -> Answer {
     let ZeroRequest { service } = body(&bytes)?;
     owner.change(Change::Zero { service }, StatusCode::OK).await
@@ -409,8 +423,7 @@ async fn connections(State(owner): State<Owner>) -> Answer {
 }
 
 async fn table(State(owner): State<Owner>) -> Answer {
-    let connection_slots = owner.ask(Command::ConnectionSlots).await?;
-    json(StatusCode::OK, &TableAnswer { connection_slots })
+    owner.answer(Command::Table).await
 }
 
 async fn totals(State(owner): State<Owner>) -> Answer {

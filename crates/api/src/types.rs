@@ -1,15 +1,39 @@
 use std::net::IpAddr;
 
-use pointsman_model::{Counters, Rates};
+use pointsman_model::{Counters, Error, Rates};
 use serde::{Deserialize, Serialize};
 
 /// Totals of the whole namespace.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Totals {
     /// Totals since the director first started or was zeroed.
     pub counters: Counters,
     /// Smoothed rates.
     pub rates: Rates,
+    /// What each CPU ever counted; never zeroed.
+    #[serde(default)]
+    pub per_cpu: Vec<Counters>,
+}
+
+/// What is fixed as long as the kernel side is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Table {
+    /// Slots of the connection table (the `size=` of a listing's first line).
+    pub connection_slots: u32,
+    /// Ticks of the kernel in a second, in which `/proc/net/ip_vs` shows persistence.
+    pub hz: u32,
+}
+
+/// Why a transaction was not made: its first change that was refused.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
+#[error("change {change}: {error}")]
+pub struct RefusedChange {
+    /// Its place in the list, from 0.
+    pub change: usize,
+    /// Why.
+    #[serde(flatten)]
+    #[source]
+    pub error: Error,
 }
 
 /// Packets dropped for one reason.

@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::thread::JoinHandle;
 
-use pointsman_api::{Change, Client, Command, Error, Status, StopReport};
+use pointsman_api::{Change, Client, Command, Error, RefusedChange, Status, StopReport, Table};
 use pointsman_model::{
-    Counters, Error as Refusal, Forwarding, Protocol, Rates, Scheduler, ServerKey, ServerSpec,
-    ServerView, ServiceKey, ServiceSpec, ServiceView, Timeouts, Variable, VariableView, Weight,
+    Counters, Error as Refusal, Forwarding, Protocol, Rates, Rules, Scheduler, ServerKey,
+    ServerSpec, ServerView, ServiceKey, ServiceSpec, ServiceView, Timeouts, Variable, VariableView,
+    Weight,
 };
 use tokio::net::UnixListener;
 use tokio::sync::{mpsc, oneshot};
@@ -110,6 +111,15 @@ async fn own(mut commands: mpsc::Receiver<Command>) -> Vec<Change> {
                 let _ = reply.send(results.collect());
                 made.extend(changes);
             }
+            Command::Transact(changes, reply) => {
+                let mut rules = Rules::default();
+                let mut numbered = changes.iter().enumerate();
+                let refused = numbered.find_map(|(change, c)| {
+                    let error = rules.apply(c).err()?;
+                    Some(RefusedChange { change, error })
+                });
+                let _ = reply.send(refused.map_or(Ok(()), Err));
+            }
             Command::Services(reply) => {
                 let _ = reply.send(services.values().cloned().collect());
             }
@@ -130,8 +140,11 @@ async fn own(mut commands: mpsc::Receiver<Command>) -> Vec<Change> {
                     value: "3\t50".into(),
                 }]);
             }
-            Command::ConnectionSlots(reply) => {
-                let _ = reply.send(4096);
+            Command::Table(reply) => {
+                let _ = reply.send(Table {
+                    connection_slots: 4096,
+                    hz: 250,
+                });
             }
             Command::Drops { all, reply } => {
                 let count = pointsman_api::DropCount {
@@ -235,7 +248,7 @@ fn values_and_refusals_come_back_as_they_are() {
     let variables = client.variables().unwrap();
     assert_eq!(variables[0].name, Variable::SyncThreshold);
     assert_eq!(variables[0].value, "3\t50");
-    assert_eq!(client.connection_slots().unwrap(), 4096);
+    assert_eq!(client.table().unwrap().connection_slots, 4096);
     assert_eq!(client.drops(true).unwrap()[0].name, "all");
     assert_eq!(client.drops(false).unwrap()[0].name, "some");
     client.delete_service(&web()).unwrap();
@@ -288,6 +301,30 @@ fn a_batch_larger_than_any_rules_file_keeps_order_and_results() {
         assert_eq!(*result, expected, "{n}");
     }
     assert_eq!(stand.stop(), changes);
+}
+
+#[test]
+fn a_transaction_is_made_or_its_first_refused_change_named() {
+    let stand = Stand::start("transaction");
+    let client = stand.client();
+    let add = Change::AddService(ServiceSpec::new(web(), Scheduler::Rr));
+    client.transact(&[Change::Flush, add.clone()]).unwrap();
+    for (changes, place, refusal) in [
+        (vec![add.clone(), add], 1, Refusal::ServiceExists),
+        (
+            vec![Change::DeleteService(web())],
+            0,
+            Refusal::NoSuchService,
+        ),
+    ] {
+        match client.transact(&changes) {
+            Err(Error::RefusedChange(refused)) => {
+                assert_eq!((refused.change, refused.error), (place, refusal));
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    stand.stop();
 }
 
 #[test]

@@ -8,7 +8,7 @@ use clap::{Subcommand, ValueEnum};
 use pointsman_api::{Client, Error as ApiError, Location, Status};
 use pointsman_director::{HookChoice, Options, Stopped};
 
-use crate::say;
+use crate::{report, say};
 
 mod show;
 
@@ -84,17 +84,13 @@ impl RunArgs {
 
 /// Runs `pointsman director …`.
 pub fn run(args: &Args) -> ExitCode {
-    let done = match &args.verb {
+    report(match &args.verb {
         Verb::Run(run) => pointsman_director::run(&run.options())
             .map(|()| ExitCode::SUCCESS)
             .map_err(anyhow::Error::from),
         Verb::Start(run) => start(&run.options()),
         Verb::Stop { keep_forwarding } => stop(*keep_forwarding),
         Verb::Status { json } => status(*json),
-    };
-    done.unwrap_or_else(|error| {
-        eprintln!("pointsman: {}", with_causes(&error));
-        ExitCode::FAILURE
     })
 }
 
@@ -171,21 +167,6 @@ fn status(json: bool) -> anyhow::Result<ExitCode> {
 
 fn as_json(status: &Status) -> anyhow::Result<String> {
     Ok(serde_json::to_string_pretty(status)? + "\n")
-}
-
-/// The error and those of its causes that it does not name itself.
-fn with_causes(error: &anyhow::Error) -> String {
-    error
-        .chain()
-        .skip(1)
-        .fold(error.to_string(), |text, cause| {
-            let cause = cause.to_string();
-            if text.contains(&cause) {
-                text
-            } else {
-                format!("{text}: {cause}")
-            }
-        })
 }
 
 /// `1d 2h`, `3m 4s`: the two largest units.

@@ -14,10 +14,13 @@ use clap::{Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
 mod director;
+mod import;
 mod ipvsadm;
 mod lab;
 mod mark;
+mod proc;
 mod realserver;
+mod restore;
 mod sysctl;
 
 /// Layer-4 load balancer: the Linux Virtual Server rebuilt in Rust on eBPF.
@@ -49,6 +52,12 @@ enum Command {
     /// Replace all rules by those on standard input.
     #[command(disable_help_flag = true)]
     IpvsadmRestore(RawArgs),
+    /// Replace all rules by those of a file in one go: all of them, or nothing is changed.
+    Restore(restore::Args),
+    /// Take over services, real servers and timeouts in one go: all of them, or nothing is changed.
+    Import(import::Args),
+    /// Print what the kernel's IPVS shows in /proc/net, from the director's state.
+    Proc(proc::Args),
     /// Make this machine a real server: VIP on lo, ARP silent, tunnels decapsulated.
     Realserver(realserver::RealserverArgs),
     /// Rules that give packets firewall marks, for services of marks.
@@ -93,6 +102,9 @@ fn main() -> ExitCode {
         Command::Ipvsadm(raw) => ipvsadm::run(raw.args),
         Command::IpvsadmSave(raw) => ipvsadm::save(raw.args),
         Command::IpvsadmRestore(raw) => ipvsadm::restore(raw.args),
+        Command::Import(args) => import::run(&args),
+        Command::Proc(args) => proc::run(&args),
+        Command::Restore(args) => restore::run(&args),
         Command::Realserver(args) => realserver::run(&args),
         Command::Mark(args) => mark::run(&args),
         Command::Sysctl(args) => sysctl::run(&args),
@@ -104,6 +116,31 @@ fn main() -> ExitCode {
 fn say(text: &str) {
     use std::io::Write;
     let _ = std::io::stdout().write_all(text.as_bytes());
+}
+
+/// The exit status, and the error with those of its causes that it does not name itself.
+fn report(done: anyhow::Result<ExitCode>) -> ExitCode {
+    match done {
+        Ok(status) => status,
+        Err(error) => {
+            eprintln!("pointsman: {}", with_causes(&error));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn with_causes(error: &anyhow::Error) -> String {
+    error
+        .chain()
+        .skip(1)
+        .fold(error.to_string(), |text, cause| {
+            let cause = cause.to_string();
+            if text.contains(&cause) {
+                text
+            } else {
+                format!("{text}: {cause}")
+            }
+        })
 }
 
 /// Logs as `RUST_LOG` asks; `info` of Pointsman's own crates by default.

@@ -358,3 +358,66 @@ fn a_signal_to_end_is_a_clean_stop() {
         scene.assert_clean();
     }
 }
+
+#[test]
+fn a_restore_makes_all_of_a_file_or_nothing() {
+    let scene = Scene::new();
+    let file = std::env::temp_dir().join(format!("pointsman-restore-{}", std::process::id()));
+    let restore = |rules: &str| {
+        std::fs::write(&file, rules).unwrap();
+        scene.try_run(&["restore", &file.display().to_string()])
+    };
+    let saved = || scene.try_run(&["ipvsadm-save", "-n"]).1;
+    let first = "-A -t 192.0.2.1:80 -s rr\n\
+                 -a -t 192.0.2.1:80 -r 10.1.0.2:80 -g -w 1\n\
+                 -a -t 192.0.2.1:80 -r 10.1.0.3:80 -g -w 1\n";
+    assert_eq!(restore(first), (Some(0), String::new()));
+    assert_eq!(saved(), first);
+
+    let mut too_many = "-A -t 192.0.2.9:1 -s rr\n".to_owned();
+    for n in 0..=1024 {
+        too_many += &format!("-a -t 192.0.2.9:1 -r 10.2.{}.{} -g\n", n / 250, n % 250 + 1);
+    }
+    for (rules, why) in [
+        (
+            "-A -t 192.0.2.9:1\n-A -t 192.0.2.9\n",
+            "line 2: Zero port specified",
+        ),
+        (
+            "-A -t 192.0.2.9:1\n\n-D -t 192.0.2.9:2\n",
+            "line 3: No such service",
+        ),
+        // The host alone knows this one.
+        (
+            "-A -t 192.0.2.9:1\n-a -t 192.0.2.9:1 -r 10.1.0.255\n",
+            "line 2: Invalid operation",
+        ),
+        // The tables alone know this one, when other changes are made already.
+        (&too_many, "line 1026: Memory allocation problem"),
+    ] {
+        let (code, text) = restore(rules);
+        assert_eq!(code, Some(1), "{text}");
+        assert!(
+            text.contains(why) && text.contains("nothing was changed"),
+            "{text}"
+        );
+        assert_eq!(saved(), first);
+    }
+
+    // Servers that stay keep what they have; their order is the file's.
+    let second = "-A -t 192.0.2.1:80 -s rr\n\
+                  -a -t 192.0.2.1:80 -r 10.1.0.3:80 -g -w 2\n\
+                  -a -t 192.0.2.1:80 -r 10.1.0.2:80 -g -w 1\n";
+    assert_eq!(restore(second), (Some(0), String::new()));
+    let order: Vec<_> = scene.client().services().unwrap()[0]
+        .servers
+        .iter()
+        .map(|s| (s.spec.key.addr.to_string(), s.spec.weight.get()))
+        .collect();
+    assert_eq!(
+        order,
+        [("10.1.0.2".to_owned(), 1), ("10.1.0.3".to_owned(), 2)]
+    );
+    std::fs::remove_file(&file).unwrap();
+    scene.try_run(&["director", "stop"]);
+}

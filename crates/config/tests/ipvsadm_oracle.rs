@@ -44,6 +44,29 @@ fn every_recorded_command_says_the_same() {
     );
 }
 
+#[test]
+fn synchronisation_daemons_are_told_as_recorded() {
+    let mut kernel = Kernel::default();
+    let mut commands = 0;
+    for step in steps(LATER) {
+        let Step::Command {
+            line,
+            words,
+            input,
+            said,
+        } = step
+        else {
+            continue;
+        };
+        if words.iter().any(|word| word.contains("daemon")) {
+            commands += 1;
+            let ours = say(&words, &input, &mut kernel, &RecordedNames);
+            assert_eq!(ours, said, "line {line}: {words:?}");
+        }
+    }
+    assert_eq!(commands, 11);
+}
+
 /// What the model cannot express yet is read in full all the same: every mistake is told with the
 /// recorded words, and everything else understood.
 #[test]

@@ -266,27 +266,6 @@ Illegal 'weight' option with the 'add-service' command
 }
 
 #[test]
-fn the_synchronisation_daemon_says_that_it_is_not_there() {
-    let mut kernel = Kernel::default();
-    for line in [
-        "ipvsadm --start-daemon master --mcast-interface lo",
-        "ipvsadm --stop-daemon backup",
-    ] {
-        let said = say(&words(line), "", &mut kernel, &Numeric);
-        assert_eq!(
-            said.stderr,
-            "not supported yet: the connection synchronisation daemon\n"
-        );
-        assert_eq!(said.status, 255);
-    }
-    let said = say(&words("ipvsadm -L --daemon"), "", &mut kernel, &Numeric);
-    assert_eq!(
-        (said.stdout.as_str(), said.stderr.as_str(), said.status),
-        ("", "", 0)
-    );
-}
-
-#[test]
 fn the_help_keeps_usage_and_columns() {
     let said = say(&words("ipvsadm -h"), "", &mut Kernel::default(), &Numeric);
     assert_eq!((said.stderr.as_str(), said.status), ("", 0));

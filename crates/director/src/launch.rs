@@ -134,7 +134,7 @@ fn launch(location: &Location, options: &Options) -> Result<Client, Error> {
 
 /// To be listened to is not enough: the socket of a dying director still takes connections.
 fn answers(location: &Location) -> bool {
-    Client::at(&location.socket()).is_ok_and(|client| client.connection_slots().is_ok())
+    Client::at(&location.socket()).is_ok_and(|client| client.table().is_ok())
 }
 
 fn spawn(location: &Location, options: &Options) -> Result<Child, Error> {

@@ -4,7 +4,7 @@ use std::io;
 use std::time::Duration;
 
 use futures_util::{FutureExt, Stream, StreamExt};
-use pointsman_api::{Command, Reply, StopReport};
+use pointsman_api::{Command, Reply, StopReport, Table};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
@@ -116,6 +116,9 @@ async fn answer(director: &mut Director, command: Command) {
         Command::Apply(changes, reply) => {
             let _ = reply.send(director.apply(changes).await);
         }
+        Command::Transact(changes, reply) => {
+            let _ = reply.send(director.transact(changes).await);
+        }
         Command::Services(reply) => {
             let _ = reply.send(director.tables().services());
         }
@@ -125,8 +128,12 @@ async fn answer(director: &mut Director, command: Command) {
         Command::Connections(reply) => {
             let _ = reply.send(director.tables().connections());
         }
-        Command::ConnectionSlots(reply) => {
-            let _ = reply.send(director.tables().connection_slots());
+        Command::Table(reply) => {
+            let tables = director.tables();
+            let _ = reply.send(Table {
+                connection_slots: tables.connection_slots(),
+                hz: tables.hz(),
+            });
         }
         Command::Timeouts(reply) => {
             let _ = reply.send(director.tables().timeouts());

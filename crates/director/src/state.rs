@@ -7,9 +7,9 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::{Duration, Instant};
 
-use pointsman_api::{DropCount, NextHopStatus, Status, TableStatus, Totals};
+use pointsman_api::{DropCount, NextHopStatus, RefusedChange, Status, TableStatus, Totals};
 use pointsman_dataplane::DataPlane;
-use pointsman_model::{Change, Error as Refusal, Family, ServerSpec, ServiceKey};
+use pointsman_model::{Change, Error as Refusal, Family, Rules, ServiceKey};
 use tokio::task::JoinSet;
 
 use crate::links::{self, LinkChange, Links, Outcome};
@@ -156,10 +156,41 @@ impl Director {
         results
     }
 
-    fn apply_one(&mut self, change: Change) -> Result<(), Refusal> {
-        if let Change::AddServer { server, .. } | Change::EditServer { server, .. } = &change {
-            self.no_broadcast(server)?;
+    /// Makes changes in order, all or none. They are rehearsed first, so that only what the tables
+    /// themselves refuse has to be taken back; and only what differs in the end is done at all.
+    pub async fn transact(&mut self, changes: Vec<Change>) -> Result<(), RefusedChange> {
+        let before = self.rules();
+        let mut target = before.clone();
+        for (at, change) in changes.iter().enumerate() {
+            self.check(change)
+                .and_then(|()| target.apply(change))
+                .map_err(|error| RefusedChange { change: at, error })?;
         }
+        let steps = before.changes_to(&target);
+        let results = self.apply(steps.clone()).await;
+        for (step, result) in steps.iter().zip(results) {
+            let Err(error) = result else { continue };
+            let undo = self.rules().changes_to(&before);
+            for failed in self.apply(undo).await.into_iter().filter_map(Result::err) {
+                tracing::error!(error = %failed, "a change that was refused in part stays");
+            }
+            // Whatever was asked last about the same thing asked for this step.
+            let asked = changes.iter().rposition(|c| c.object() == step.object());
+            return Err(RefusedChange {
+                change: asked.unwrap_or(0),
+                error,
+            });
+        }
+        Ok(())
+    }
+
+    fn rules(&mut self) -> Rules {
+        let tables = self.dataplane.tables();
+        Rules::of(&tables.services(), tables.timeouts())
+    }
+
+    fn apply_one(&mut self, change: Change) -> Result<(), Refusal> {
+        self.check(&change)?;
         let marks = match &change {
             Change::AddService(spec) => matches!(spec.key, ServiceKey::Mark { .. }),
             Change::DeleteService(key) => matches!(key, ServiceKey::Mark { .. }),
@@ -195,10 +226,17 @@ impl Director {
             Change::DeleteMarkRule { at } => tables.delete_mark_rule(at),
             Change::SetMarkRules(rules) => tables.set_mark_rules(&rules),
             Change::SetVariable { name, value } => variables::set(tables, name, &value),
+            Change::StartDaemon(_) | Change::StopDaemon(_) => Err(Refusal::NotSupported(
+                "the connection synchronisation daemon".into(),
+            )),
         }
     }
 
-    fn no_broadcast(&self, server: &ServerSpec) -> Result<(), Refusal> {
+    /// What only this host can know of a change.
+    fn check(&self, change: &Change) -> Result<(), Refusal> {
+        let (Change::AddServer { server, .. } | Change::EditServer { server, .. }) = change else {
+            return Ok(());
+        };
         match server.key.addr {
             IpAddr::V4(addr) if self.broadcasts.contains(&addr) => Err(Refusal::Invalid(format!(
                 "{addr} is a broadcast address of this host"
@@ -214,8 +252,13 @@ impl Director {
 
     /// Namespace totals.
     pub fn totals(&mut self) -> Totals {
-        let (counters, rates) = self.dataplane.tables().totals();
-        Totals { counters, rates }
+        let tables = self.dataplane.tables();
+        let (counters, rates) = tables.totals();
+        Totals {
+            counters,
+            rates,
+            per_cpu: tables.per_cpu(),
+        }
     }
 
     /// Lost packets by reason.

@@ -1,6 +1,9 @@
 use serde::{Deserialize, Serialize};
 
-use crate::{MarkRule, ServerKey, ServerSpec, ServiceKey, ServiceSpec, Timeouts, Variable};
+use crate::{
+    DaemonRole, DaemonSpec, MarkRule, ServerKey, ServerSpec, ServiceKey, ServiceSpec, Timeouts,
+    Variable,
+};
 
 /// One change to what the director does.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -64,4 +67,31 @@ pub enum Change {
         /// Its value, as text.
         value: String,
     },
+    /// `ipvsadm --start-daemon`.
+    StartDaemon(DaemonSpec),
+    /// `ipvsadm --stop-daemon`.
+    StopDaemon(DaemonRole),
+}
+
+impl Change {
+    /// The service, and the server in it, that a change is about; `None` for what is about all.
+    pub fn object(&self) -> Option<(ServiceKey, Option<ServerKey>)> {
+        match self {
+            Self::AddService(spec) | Self::EditService(spec) => Some((spec.key, None)),
+            Self::DeleteService(key) => Some((*key, None)),
+            Self::AddServer { service, server } | Self::EditServer { service, server } => {
+                Some((*service, Some(server.key)))
+            }
+            Self::DeleteServer { service, server } => Some((*service, Some(*server))),
+            Self::Zero { service } => service.map(|key| (key, None)),
+            Self::Flush
+            | Self::SetTimeouts(_)
+            | Self::AddMarkRule { .. }
+            | Self::DeleteMarkRule { .. }
+            | Self::SetMarkRules(_)
+            | Self::SetVariable { .. }
+            | Self::StartDaemon(_)
+            | Self::StopDaemon(_) => None,
+        }
+    }
 }

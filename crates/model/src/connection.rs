@@ -101,7 +101,7 @@ impl ConnectionState {
 }
 
 /// One entry of the connection table.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ConnectionView {
     /// Transport protocol; `None` for templates of firewall marks, which hold for every protocol.
     pub protocol: Option<Protocol>,
@@ -119,4 +119,19 @@ pub struct ConnectionView {
     pub state: ConnectionState,
     /// Whole seconds until it lapses if no packet comes.
     pub expires_secs: u32,
+    /// What a persistence engine made of the packet that a template came from.
+    #[serde(default)]
+    pub engine: Option<EngineData>,
+    /// Learned from another director, not from packets.
+    #[serde(default)]
+    pub synced: bool,
+}
+
+/// The persistence engine of a template, and what it found.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EngineData {
+    /// Its name: `sip`.
+    pub name: String,
+    /// What identifies the client in its place: of `sip`, the Call-ID, at most 255 characters.
+    pub data: String,
 }

@@ -52,9 +52,10 @@ pub struct Rates {
     pub out_bps: u64,
 }
 
-/// IPVS's rate estimator in the kernel's fixed-point arithmetic
-/// (`Linux net/netfilter/ipvs/ip_vs_est.c`): a moving average that takes a quarter of each
-/// two-second step. Counts are scaled by 2^10, bytes by 2^5.
+/// IPVS's estimator in the kernel's fixed-point arithmetic
+/// (`Linux net/netfilter/ipvs/ip_vs_est.c`): rates are a moving average that takes a quarter of each
+/// two-second step. Counts are scaled by 2^10, bytes by 2^5. Totals are those of the last step, so
+/// that both tell of the same moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RateEstimator {
     last: Counters,
@@ -72,6 +73,11 @@ impl RateEstimator {
             last: totals,
             ..Self::default()
         }
+    }
+
+    /// Totals at the last step.
+    pub fn totals(&self) -> Counters {
+        self.last
     }
 
     /// Takes the totals of now; call it every two seconds.

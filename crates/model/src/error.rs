@@ -21,6 +21,15 @@ pub enum Error {
     /// `ENOENT` on a real server.
     #[error("no such destination")]
     NoSuchDestination,
+    /// `EEXIST` on a synchronisation daemon.
+    #[error("the daemon runs already")]
+    DaemonExists,
+    /// `ESRCH` on a synchronisation daemon.
+    #[error("no such daemon runs")]
+    NoSuchDaemon,
+    /// `ENODEV`: there is no such interface.
+    #[error("no such interface: {0}")]
+    NoSuchInterface(String),
     /// `EINVAL`, with what was wrong.
     #[error("invalid: {0}")]
     Invalid(String),

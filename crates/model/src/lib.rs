@@ -8,8 +8,10 @@
 mod change;
 mod connection;
 mod counters;
+mod daemon;
 mod error;
 mod mark;
+mod rules;
 mod scheduler;
 mod server;
 mod service;
@@ -18,10 +20,12 @@ pub mod validate;
 mod variable;
 
 pub use change::Change;
-pub use connection::{ConnectionState, ConnectionView};
+pub use connection::{ConnectionState, ConnectionView, EngineData};
 pub use counters::{Counters, RateEstimator, Rates};
+pub use daemon::{DaemonRole, DaemonSpec, DaemonView};
 pub use error::Error;
 pub use mark::{MarkRule, PortRange};
+pub use rules::Rules;
 pub use scheduler::{SchedFlags, Scheduler};
 pub use server::{
     Encapsulation, Forwarding, ServerKey, ServerSpec, ServerView, TunnelChecksum, Weight,

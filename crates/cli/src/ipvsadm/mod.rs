@@ -10,11 +10,13 @@ use std::process::ExitCode;
 
 use pointsman_api::{Client, Error as ApiError};
 use pointsman_config::ipvsadm::{Director, DirectorError, Program};
-use pointsman_model::{Change, ConnectionView, Error, ServiceKey, ServiceView, Timeouts};
+use pointsman_model::{
+    Change, ConnectionView, DaemonView, Error, ServiceKey, ServiceView, Timeouts,
+};
 
 mod names;
 
-use names::SystemNames;
+pub use names::SystemNames;
 
 /// `ipvsadm`, with the arguments after the program's name.
 pub fn run(args: Vec<OsString>) -> ExitCode {
@@ -102,11 +104,17 @@ impl Director for Here {
     }
 
     fn connection_slots(&mut self) -> Result<u32, DirectorError> {
-        self.client()?.connection_slots().map_err(unanswered)
+        let table = self.client()?.table().map_err(unanswered)?;
+        Ok(table.connection_slots)
     }
 
     fn timeouts(&mut self) -> Result<Timeouts, DirectorError> {
         self.client()?.timeouts().map_err(unanswered)
+    }
+
+    /// None can run yet.
+    fn daemons(&mut self) -> Result<Vec<DaemonView>, DirectorError> {
+        Ok(Vec::new())
     }
 }
 

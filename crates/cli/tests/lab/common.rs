@@ -9,6 +9,7 @@ use pointsman_testkit::load::Load;
 use pointsman_testkit::udp::EchoClient;
 use pointsman_testkit::{
     Director, EchoServer, Hook, Method, Netns, PageServer, Plan, Server, Topology, blob, http,
+    wait_until,
 };
 
 /// The program under test.
@@ -114,6 +115,24 @@ impl Stage {
         })
     }
 
+    /// The listing of totals, once the service shows so many connections: at the next estimation.
+    #[track_caller]
+    pub fn stats(&self, connections: u64) -> String {
+        self.stats_of(self.service(), 2, connections)
+    }
+
+    /// The same for a number in a column of another service.
+    #[track_caller]
+    pub fn stats_of(&self, service: SocketAddrV4, index: usize, number: u64) -> String {
+        let service = service.to_string();
+        let listing = || self.ipvsadm("-Ln --stats");
+        wait_until("totals", Duration::from_secs(5), || {
+            let listing = listing();
+            (Self::column(&listing, &service, index) == number).then_some(listing)
+        })
+        .unwrap_or_else(|error| panic!("{error}, {number} wanted:\n{}", listing()))
+    }
+
     /// Number in column `index` of the line of `listing` whose second word is `name`.
     #[track_caller]
     pub fn column(listing: &str, name: &str, index: usize) -> u64 {
@@ -141,8 +160,7 @@ pub fn rr_spreads_exactly(stage: &Stage) {
     for server in &stage.pages {
         assert_eq!(server.served(), 250);
     }
-    let stats = stage.ipvsadm("-Ln --stats");
-    assert_eq!(Stage::column(&stats, &stage.service().to_string(), 2), 500);
+    let stats = stage.stats(500);
     for server in &stage.net.servers {
         assert_eq!(
             Stage::column(&stats, &format!("{}:{PORT}", server.addr), 2),

@@ -30,13 +30,11 @@ fn two_directors_do_not_know_each_other() {
     one.ask(10);
     assert!(two.ask(10).iter().all(|page| *page == two.page(1)));
     for stage in [&one, &two] {
-        let stats = stage.ipvsadm("-Ln --stats");
-        assert_eq!(Stage::column(&stats, &service.to_string(), 2), 10);
+        stage.stats(10);
     }
 
     one.director().stop().unwrap();
     assert_eq!(one.director().traces().unwrap(), Vec::<String>::new());
     two.ask(10);
-    let stats = two.ipvsadm("-Ln --stats");
-    assert_eq!(Stage::column(&stats, &service.to_string(), 2), 20);
+    two.stats(20);
 }

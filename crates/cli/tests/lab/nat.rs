@@ -93,7 +93,7 @@ fn wlc_balances_connections_that_are_open(hook: Hook) {
     .unwrap_or_else(|error| panic!("{error}\n{}", stage.ipvsadm("-Lnc")));
     // Closed connections weigh as well, so a hundred more requests keep the proportion.
     stage.ask(100);
-    let stats = stage.ipvsadm("-Ln --stats");
+    let stats = stage.stats(140);
     let total =
         |n: usize| Stage::column(&stats, &format!("{}:{PORT}", stage.net.servers[n].addr), 2);
     assert_eq!(total(0) + total(1), 140);

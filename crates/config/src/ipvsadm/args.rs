@@ -9,15 +9,13 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::num::{NonZeroU16, NonZeroU32};
 
 use pointsman_model::{
-    Encapsulation, Family, Forwarding, Persistence, Protocol, SchedFlags, ServerKey, ServerSpec,
-    ServiceKey, Timeouts, TunnelChecksum, Weight,
+    DaemonRole, Encapsulation, Family, Forwarding, Persistence, Protocol, SchedFlags, ServerKey,
+    ServerSpec, ServiceKey, Timeouts, TunnelChecksum, Weight,
 };
 
 use super::address;
 use super::check::{self, TunnelType};
-use super::command::{
-    Command, DaemonOptions, DaemonRole, Listing, MulticastGroup, ServiceRule, View,
-};
+use super::command::{Command, DaemonOptions, Format, Listing, MulticastGroup, ServiceRule, View};
 use super::messages::UsageError;
 use super::names::Names;
 use super::options::{Given, Kind, Meaning, Verb, Words};
@@ -38,13 +36,16 @@ const NAME_BYTES: usize = 15;
 /// [`UsageError`] for the first mistake, as the original finds it.
 pub fn parse(words: &[String], names: &dyn Names) -> Result<Command, UsageError> {
     if words.is_empty() {
-        return Ok(Command::List(Listing::Services {
-            service: None,
-            view: View::Plain,
-            numeric: false,
-            exact: false,
-            sorted: true,
-        }));
+        return Ok(Command::List(
+            Listing::Services {
+                service: None,
+                view: View::Plain,
+                numeric: false,
+                exact: false,
+                sorted: true,
+            },
+            Format::Text,
+        ));
     }
     let mut words = Words::new(words);
     let (verb, word) = match words.option() {
@@ -280,6 +281,7 @@ impl<'a> Typed<'a> {
             | Kind::PersistentConn
             | Kind::Nosort
             | Kind::Exact
+            | Kind::Json
             | Kind::Ops
             | Kind::TunInfo
             | Kind::TunNocsum
@@ -318,7 +320,7 @@ impl<'a> Typed<'a> {
             Verb::EditService => Command::EditService(self.rule(required())?),
             Verb::DeleteService => Command::DeleteService(required()),
             Verb::Flush => Command::Flush,
-            Verb::List => Command::List(self.listing()?),
+            Verb::List => Command::List(self.listing()?, self.format()),
             Verb::Zero => Command::Zero(service),
             Verb::AddServer => Command::AddServer(required(), self.server(required())?),
             Verb::EditServer => Command::EditServer(required(), self.server(required())?),
@@ -329,10 +331,19 @@ impl<'a> Typed<'a> {
             Verb::Restore => Command::Restore,
             Verb::Save => Command::Save {
                 numeric: self.has(Kind::Numeric),
+                format: self.format(),
             },
             Verb::Help => Command::Help,
             Verb::Version => Command::Version,
         })
+    }
+
+    fn format(&self) -> Format {
+        if self.has(Kind::Json) {
+            Format::Json
+        } else {
+            Format::Text
+        }
     }
 
     fn has(&self, kind: Kind) -> bool {

@@ -50,7 +50,7 @@ fn command_rule(verb: Verb, kind: Kind) -> Rule {
             K::Scheduler | K::Persistent | K::Netmask | K::Ops | K::Pe | K::SchedFlags,
         ) => Rule::Optional,
         (Verb::DeleteService, K::ServiceAddress) => Rule::Required,
-        (Verb::Save, K::Numeric) => Rule::Optional,
+        (Verb::Save, K::Numeric | K::Json) => Rule::Optional,
         (Verb::Zero, K::ServiceAddress) => Rule::Optional,
         (Verb::List, K::Connection | K::ServiceAddress | K::Timeout | K::Daemon) => Rule::Exclusive,
         (
@@ -63,6 +63,7 @@ fn command_rule(verb: Verb, kind: Kind) -> Rule {
             | K::Nosort
             | K::Syncid
             | K::Exact
+            | K::Json
             | K::TunInfo,
         ) => Rule::Optional,
         (

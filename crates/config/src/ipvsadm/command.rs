@@ -2,7 +2,8 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::num::NonZeroU16;
 
 use pointsman_model::{
-    Error, Persistence, SchedFlags, ServerKey, ServerSpec, ServiceKey, ServiceSpec, Timeouts,
+    DaemonRole, DaemonSpec, Error, Persistence, SchedFlags, ServerKey, ServerSpec, ServiceKey,
+    ServiceSpec, Timeouts,
 };
 
 /// One `ipvsadm` command line, understood.
@@ -22,6 +23,8 @@ pub enum Command {
     Save {
         /// `-n`: addresses and ports as numbers.
         numeric: bool,
+        /// With or without `--json`.
+        format: Format,
     },
     /// `-a`.
     AddServer(ServiceKey, ServerSpec),
@@ -30,7 +33,7 @@ pub enum Command {
     /// `-d`.
     DeleteServer(ServiceKey, ServerKey),
     /// `-L`, `-l`.
-    List(Listing),
+    List(Listing, Format),
     /// `-Z`: one service with its servers, or everything.
     Zero(Option<ServiceKey>),
     /// `--set`; 0 keeps the present value.
@@ -86,6 +89,16 @@ impl ServiceRule {
     }
 }
 
+/// How a listing is printed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Format {
+    /// As the original does.
+    #[default]
+    Text,
+    /// `--json`, which the original does not have: the values of [`pointsman_model`], whole.
+    Json,
+}
+
 /// What `-L` is to show.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Listing {
@@ -133,15 +146,6 @@ pub enum View {
     Tunnels,
 }
 
-/// Which of the two synchronisation daemons.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum DaemonRole {
-    /// Sends connections.
-    Master,
-    /// Receives them.
-    Backup,
-}
-
 /// Options of a synchronisation daemon; `None` where nothing was typed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DaemonOptions {
@@ -157,6 +161,21 @@ pub struct DaemonOptions {
     pub port: Option<NonZeroU16>,
     /// `--mcast-ttl`.
     pub ttl: Option<u8>,
+}
+
+impl DaemonOptions {
+    /// The same in the model's words.
+    pub fn spec(&self, role: DaemonRole) -> DaemonSpec {
+        DaemonSpec {
+            role,
+            interface: self.interface.clone().unwrap_or_else(|| "eth0".to_owned()),
+            syncid: self.syncid.unwrap_or(0),
+            max_len_bytes: self.max_len_bytes,
+            group: self.group.map(MulticastGroup::addr),
+            port: self.port,
+            ttl: self.ttl,
+        }
+    }
 }
 
 /// A multicast address of either family.

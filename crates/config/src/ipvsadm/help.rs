@@ -87,6 +87,7 @@ Options:
   --sort                              accepted, the default
   --ops          -o                   schedule every UDP packet by itself
   --numeric      -n                   no names of hosts and ports
+  --json                              list or save as JSON (Pointsman's own)
   --sched-flags  -b flags             flags of the scheduler, with commas
 Daemon Options:
   --syncid sid                        0 to 255, which daemons belong together

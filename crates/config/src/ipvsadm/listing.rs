@@ -2,7 +2,7 @@ use std::fmt;
 use std::io::{self, Write};
 
 use pointsman_model::{
-    Encapsulation, Family, Forwarding, SchedFlags, ServerView, ServiceKey, ServiceSpec,
+    DaemonView, Encapsulation, Family, Forwarding, SchedFlags, ServerView, ServiceKey, ServiceSpec,
     ServiceView, Timeouts, TunnelChecksum,
 };
 
@@ -53,6 +53,31 @@ pub fn print_services(
 pub fn print_timeouts(out: &mut dyn Write, timeouts: Timeouts) -> io::Result<()> {
     let Timeouts { tcp, tcp_fin, udp } = timeouts;
     writeln!(out, "Timeout (tcp tcpfin udp): {tcp} {tcp_fin} {udp}")
+}
+
+/// Prints the lines of `ipvsadm -L --daemon`.
+///
+/// # Errors
+/// Of the writer.
+pub fn print_daemons(out: &mut dyn Write, daemons: &[DaemonView]) -> io::Result<()> {
+    for daemon in daemons {
+        let DaemonView {
+            role,
+            interface,
+            syncid,
+            max_len_bytes,
+            group,
+            port,
+            ttl,
+        } = daemon;
+        writeln!(
+            out,
+            "{} sync daemon (mcast={interface}, syncid={syncid}, maxlen={max_len_bytes}, \
+             group={group}, port={port}, ttl={ttl})",
+            role.name()
+        )?;
+    }
+    Ok(())
 }
 
 /// The words of a service's scheduler flags; `sh` and `mh` have their own for the first two and

@@ -142,6 +142,9 @@ pub fn refusal(command: &Command, error: &Error) -> String {
         Error::SchedulerNotFound(_) => "Scheduler or persistence engine not found".to_owned(),
         Error::DestinationExists => "Destination already exists".to_owned(),
         Error::NoSuchDestination => "No such destination".to_owned(),
+        Error::DaemonExists => "Daemon has already run".to_owned(),
+        Error::NoSuchDaemon => "No daemon is running".to_owned(),
+        Error::NoSuchInterface(_) => "No such device".to_owned(),
         // The blanks are the original's.
         Error::Invalid(_) => {
             "Invalid operation.  Possibly wrong module version, address not unicast, ...".to_owned()

@@ -82,6 +82,8 @@ pub(super) enum Kind {
     McastPort,
     McastTtl,
     SyncMaxlen,
+    /// Ours; the original does not know it.
+    Json,
     TunInfo,
     TunType,
     TunPort,
@@ -92,7 +94,7 @@ pub(super) enum Kind {
 
 impl Kind {
     /// Every kind, in order.
-    pub(super) const ALL: [Self; 34] = [
+    pub(super) const ALL: [Self; 35] = [
         Self::Numeric,
         Self::Connection,
         Self::ServiceAddress,
@@ -121,6 +123,7 @@ impl Kind {
         Self::McastPort,
         Self::McastTtl,
         Self::SyncMaxlen,
+        Self::Json,
         Self::TunInfo,
         Self::TunType,
         Self::TunPort,
@@ -160,6 +163,7 @@ impl Kind {
             Self::McastPort => "mcast-port",
             Self::McastTtl => "mcast-ttl",
             Self::SyncMaxlen => "sync-maxlen",
+            Self::Json => "json",
             Self::TunInfo => "tun-info",
             Self::TunType => "tun-type",
             Self::TunPort => "tun-port",
@@ -306,6 +310,7 @@ const OPTIONS: &[Spec] = &[
     other("sort", "", Value::None, Meaning::Sort),
     flag("exact", "X", Kind::Exact),
     flag("numeric", "n", Kind::Numeric),
+    flag("json", "", Kind::Json),
     valued("syncid", "", Kind::Syncid),
     valued("sync-maxlen", "", Kind::SyncMaxlen),
     valued("mcast-interface", "", Kind::McastInterface),

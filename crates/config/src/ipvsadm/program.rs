@@ -1,7 +1,7 @@
 use std::io::{self, Read, Write};
 
 use super::args::parse;
-use super::command::Command;
+use super::command::{Command, Format};
 use super::names::Names;
 use super::run::{Director, run};
 
@@ -59,7 +59,15 @@ impl Program {
                     return Ok(1);
                 }
                 let numeric = words.iter().any(|word| word == "-n");
-                run(Command::Save { numeric }, director, names, input, out, err)
+                let format = Format::Text;
+                run(
+                    Command::Save { numeric, format },
+                    director,
+                    names,
+                    input,
+                    out,
+                    err,
+                )
             }
             Self::Restore => {
                 // Nothing is cleared before the rules are there.

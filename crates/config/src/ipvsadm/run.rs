@@ -1,14 +1,17 @@
 use std::error::Error as StdError;
 use std::io::{self, Read, Write};
 
-use pointsman_model::{Change, ConnectionView, Error, ServiceKey, ServiceView, Timeouts};
+use pointsman_model::{
+    Change, ConnectionView, DaemonView, Error, ServiceKey, ServiceView, Timeouts,
+};
 use thiserror::Error as ThisError;
 
 use super::args::parse;
-use super::command::{Command, Listing, ServiceRule};
+use super::command::{Command, Format, Listing, ServiceRule};
 use super::connections::print_connections;
 use super::help::{VERSION, print_help};
-use super::listing::{Layout, print_services, print_timeouts};
+use super::json;
+use super::listing::{Layout, print_daemons, print_services, print_timeouts};
 use super::messages::{UsageError, refusal};
 use super::names::{Names, Numeric};
 use super::rules::{print_rules, split_line};
@@ -54,6 +57,12 @@ pub trait Director {
     /// # Errors
     /// As [`Director::services`].
     fn timeouts(&mut self) -> Result<Timeouts, DirectorError>;
+
+    /// Synchronisation daemons that run, the master first.
+    ///
+    /// # Errors
+    /// As [`Director::services`].
+    fn daemons(&mut self) -> Result<Vec<DaemonView>, DirectorError>;
 }
 
 /// Why a director did not answer a question.
@@ -207,11 +216,11 @@ impl Session<'_> {
         }
         self.status = 0;
         match &command {
-            Command::List(listing) => match self.list(listing)? {
+            Command::List(listing, format) => match self.list(listing, *format)? {
                 Ok(()) => Ok(Next::Continue),
                 Err(error) => self.failed(&command, &error),
             },
-            Command::Save { numeric } => match self.save(*numeric)? {
+            Command::Save { numeric, format } => match self.save(*numeric, *format)? {
                 Ok(()) => Ok(Next::Continue),
                 Err(error) => self.failed(&command, &error),
             },
@@ -222,10 +231,6 @@ impl Session<'_> {
             Command::Version => {
                 writeln!(self.out, "{VERSION}")?;
                 Ok(Next::Stop)
-            }
-            Command::StartDaemon(..) | Command::StopDaemon(..) => {
-                let what = "the connection synchronisation daemon".to_owned();
-                self.refused(&command, &Error::NotSupported(what), 255)
             }
             // Rules within rules are refused where they are read; the rest are changes.
             _ => Ok(Next::Continue),
@@ -290,26 +295,28 @@ impl Session<'_> {
         Ok(Next::Stop)
     }
 
-    fn list(&mut self, listing: &Listing) -> io::Result<Result<(), DirectorError>> {
+    fn list(&mut self, listing: &Listing, format: Format) -> io::Result<Result<(), DirectorError>> {
         match *listing {
             Listing::Connections { numeric, engines } => {
-                let connections = match self.director.connections() {
-                    Ok(connections) => connections,
-                    Err(error) => return Ok(Err(error)),
-                };
-                print_connections(
-                    self.out,
-                    printed(self.names, numeric),
-                    &connections,
-                    engines,
-                )?;
+                match (self.director.connections(), format) {
+                    (Ok(connections), Format::Text) => {
+                        let names = printed(self.names, numeric);
+                        print_connections(self.out, names, &connections, engines)?;
+                    }
+                    (Ok(connections), Format::Json) => json::print(self.out, &connections)?,
+                    (Err(error), _) => return Ok(Err(error)),
+                }
             }
-            Listing::Timeouts => match self.director.timeouts() {
-                Ok(timeouts) => print_timeouts(self.out, timeouts)?,
-                Err(error) => return Ok(Err(error)),
+            Listing::Timeouts => match (self.director.timeouts(), format) {
+                (Ok(timeouts), Format::Text) => print_timeouts(self.out, timeouts)?,
+                (Ok(timeouts), Format::Json) => json::print(self.out, &timeouts)?,
+                (Err(error), _) => return Ok(Err(error)),
             },
-            // None can run yet.
-            Listing::Daemons => {}
+            Listing::Daemons => match (self.director.daemons(), format) {
+                (Ok(daemons), Format::Text) => print_daemons(self.out, &daemons)?,
+                (Ok(daemons), Format::Json) => json::print(self.out, &daemons)?,
+                (Err(error), _) => return Ok(Err(error)),
+            },
             Listing::Services {
                 service,
                 view,
@@ -321,13 +328,19 @@ impl Session<'_> {
                     Ok(found) => found,
                     Err(error) => return Ok(Err(error)),
                 };
-                let layout = Layout {
-                    view,
-                    exact,
-                    sorted,
-                    connection_slots,
-                };
-                print_services(self.out, printed(self.names, numeric), &services, layout)?;
+                match format {
+                    Format::Text => {
+                        let layout = Layout {
+                            view,
+                            exact,
+                            sorted,
+                            connection_slots,
+                        };
+                        let names = printed(self.names, numeric);
+                        print_services(self.out, names, &services, layout)?;
+                    }
+                    Format::Json => json::print(self.out, &json::services(&services, sorted))?,
+                }
             }
         }
         Ok(Ok(()))
@@ -347,19 +360,20 @@ impl Session<'_> {
         }
     }
 
-    fn save(&mut self, numeric: bool) -> io::Result<Result<(), DirectorError>> {
-        match self.director.services() {
-            Ok(services) => {
+    fn save(&mut self, numeric: bool, format: Format) -> io::Result<Result<(), DirectorError>> {
+        match (self.director.services(), format) {
+            (Ok(services), Format::Text) => {
                 print_rules(self.out, printed(self.names, numeric), &services)?;
-                Ok(Ok(()))
             }
-            Err(error) => Ok(Err(error)),
+            (Ok(services), Format::Json) => json::print(self.out, &json::rules(&services))?,
+            (Err(error), _) => return Ok(Err(error)),
         }
+        Ok(Ok(()))
     }
 }
 
 /// The change a command asks for, if it asks for one.
-fn change(command: &Command) -> Option<Result<Change, Error>> {
+pub(super) fn change(command: &Command) -> Option<Result<Change, Error>> {
     let spec = ServiceRule::spec;
     Some(match command {
         Command::AddService(rule) => spec(rule).map(Change::AddService),
@@ -380,11 +394,11 @@ fn change(command: &Command) -> Option<Result<Change, Error>> {
         }),
         Command::Zero(service) => Ok(Change::Zero { service: *service }),
         Command::SetTimeouts(timeouts) => Ok(Change::SetTimeouts(*timeouts)),
-        Command::List(_)
+        Command::StartDaemon(role, options) => Ok(Change::StartDaemon(options.spec(*role))),
+        Command::StopDaemon(role, _) => Ok(Change::StopDaemon(*role)),
+        Command::List(..)
         | Command::Save { .. }
         | Command::Restore
-        | Command::StartDaemon(..)
-        | Command::StopDaemon(..)
         | Command::Help
         | Command::Version => return None,
     })

@@ -1,12 +1,14 @@
 //! A model of the kernel's lists: what it refuses and in which order it keeps things, without
 //! packets.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use pointsman_config::ipvsadm::{Director, DirectorError};
 use pointsman_model::{
-    Change, ConnectionState, ConnectionView, Counters, Error, Protocol, Rates, ServerSpec,
-    ServerView, ServiceKey, ServiceSpec, ServiceView, Timeouts, validate,
+    Change, ConnectionState, ConnectionView, Counters, DaemonRole, DaemonView, EngineData, Error,
+    Protocol, Rates, ServerSpec, ServerView, ServiceKey, ServiceSpec, ServiceView, Timeouts,
+    validate,
 };
 
 /// Lists of services, servers and connections.
@@ -15,6 +17,7 @@ pub struct Kernel {
     pub services: Vec<ServiceView>,
     pub connections: Vec<ConnectionView>,
     pub timeouts: Timeouts,
+    pub daemons: BTreeMap<DaemonRole, DaemonView>,
     /// Calls of [`Director::apply`].
     pub batches: usize,
     /// True while the last thing learned was a connection.
@@ -47,6 +50,10 @@ impl Director for Kernel {
 
     fn timeouts(&mut self) -> Result<Timeouts, DirectorError> {
         Ok(self.timeouts)
+    }
+
+    fn daemons(&mut self) -> Result<Vec<DaemonView>, DirectorError> {
+        Ok(self.daemons.values().cloned().collect())
     }
 }
 
@@ -184,6 +191,19 @@ impl Kernel {
             }
             Change::SetTimeouts(change) => self.timeouts = self.timeouts.with(*change),
             Change::Zero { service: Some(key) } => zero(self.find_mut(key)?),
+            Change::StartDaemon(spec) => {
+                if self.daemons.contains_key(&spec.role) {
+                    return Err(Error::DaemonExists);
+                }
+                if spec.interface != "lo" {
+                    return Err(Error::NoSuchInterface(spec.interface.clone()));
+                }
+                self.daemons.insert(spec.role, spec.over(65536));
+            }
+            Change::StopDaemon(role) => {
+                let stopped = self.daemons.remove(role);
+                stopped.ok_or(Error::NoSuchDaemon)?;
+            }
             Change::Zero { service: None } => self.services.iter_mut().for_each(zero),
             Change::AddMarkRule { .. }
             | Change::DeleteMarkRule { .. }
@@ -221,28 +241,45 @@ fn zero(service: &mut ServiceView) {
     }
 }
 
-/// `TCP C6336402 A028 C0000201 0050 0A00000B 0050 ESTABLISHED 896`
-fn proc_connection(fields: &[&str]) -> ConnectionView {
+/// `TCP C6336402 A028 C0000201 0050 0A00000B 0050 ESTABLISHED 896`, perhaps with the name of a
+/// persistence engine and what it found.
+pub fn proc_connection(fields: &[&str]) -> ConnectionView {
     let hex = |text| u32::from_str_radix(text, 16).expect("a hexadecimal number");
     let endpoint = |at: usize| {
-        let addr = IpAddr::V4(Ipv4Addr::from_bits(hex(fields[at])));
+        let addr = if fields[at].contains(':') {
+            fields[at].parse().expect("an IPv6 address")
+        } else {
+            IpAddr::V4(Ipv4Addr::from_bits(hex(fields[at])))
+        };
         SocketAddr::new(addr, hex(fields[at + 1]) as u16)
     };
+    let protocol = match fields[0] {
+        "TCP" => Some(Protocol::Tcp),
+        "UDP" => Some(Protocol::Udp),
+        "SCTP" => Some(Protocol::Sctp),
+        "IP" => None,
+        other => panic!("no connections of {other} are recorded"),
+    };
+    let client = endpoint(1);
     ConnectionView {
-        protocol: match fields[0] {
-            "TCP" => Some(Protocol::Tcp),
-            "UDP" => Some(Protocol::Udp),
-            other => panic!("no connections of {other} are recorded"),
-        },
-        template: false,
-        client: endpoint(1),
+        protocol,
+        template: client.port() == 0,
+        client,
         virtual_addr: endpoint(3),
         destination: endpoint(5),
         state: match fields[7] {
             "ESTABLISHED" => ConnectionState::Established,
             "UDP" => ConnectionState::Udp,
+            "NONE" => ConnectionState::None,
+            "ASSURED" => ConnectionState::Assured,
+            "INIT" => ConnectionState::Init,
             other => panic!("no connections in state {other} are recorded"),
         },
         expires_secs: fields[8].parse().expect("seconds"),
+        engine: fields.get(9).map(|name| EngineData {
+            name: (*name).to_owned(),
+            data: fields[10].to_owned(),
+        }),
+        synced: false,
     }
 }

@@ -33,7 +33,7 @@ impl Tables {
                 service.rates = RateEstimator::starting_at(total);
             }
         }
-        self.totals = RateEstimator::starting_at(self.sum_of_services());
+        self.totals = RateEstimator::starting_at(self.sum());
     }
 
     fn adopt_services(&mut self) {

@@ -46,6 +46,8 @@ pub(crate) fn list(maps: &Maps, hz: u32) -> Vec<ConnectionView> {
             destination: destination(maps, index, &slot, &addresses),
             state: state(word),
             expires_secs: left as u32 / hz.max(1),
+            engine: None,
+            synced: false,
         };
         // What lies beside the slot may have passed to another connection meanwhile.
         if conn::slot(maps, index).is_some_and(|found| found.tag == tag) {

@@ -1,6 +1,6 @@
 //! Totals and rates: what the programs count, what was zeroed, what removed servers left.
 
-use pointsman_core::layout::{DROP_SLOTS, MAX_SERVERS, Stats};
+use pointsman_core::layout::{DROP_SLOTS, MAX_SERVERS, MAX_SERVICES, Stats};
 use pointsman_model::Counters;
 
 use super::maps::{Ledger, Maps};
@@ -16,14 +16,19 @@ pub(crate) fn raw(maps: &Maps, server: u32) -> Counters {
     sum
 }
 
+/// Everything each CPU ever counted.
+pub(crate) fn per_cpu(maps: &Maps) -> Vec<Counters> {
+    let of_cpu = |cpu| {
+        (0..MAX_SERVERS)
+            .filter_map(|server| maps.stats.read(cpu * MAX_SERVERS + server))
+            .fold(Counters::default(), |sum, stats| sum.plus(of_stats(&stats)))
+    };
+    (0..maps.cpus()).map(of_cpu).collect()
+}
+
 /// A server's totals since it was added or zeroed.
 pub(crate) fn of_server(maps: &Maps, server: u32) -> Counters {
     raw(maps, server).since(zero(maps, server))
-}
-
-/// Zeroes a server.
-pub(crate) fn zero_server(maps: &Maps, server: u32) {
-    set_zero(maps, server, raw(maps, server));
 }
 
 /// The zero point at a place of the ledger.
@@ -39,7 +44,10 @@ pub(crate) fn set_zero(maps: &Maps, at: u32, totals: Counters) {
     update(maps, at, |l| l.zero = to_array(totals));
 }
 
-/// What removed servers left to a service.
+/// The place of what no service counts any more, among services.
+pub(crate) const NO_SERVICE: u32 = MAX_SERVICES;
+
+/// What removed servers left to a service, or removed services to none.
 pub(crate) fn folded(maps: &Maps, service: u32) -> Counters {
     maps.ledger
         .read(MAX_SERVERS + service)
@@ -47,7 +55,7 @@ pub(crate) fn folded(maps: &Maps, service: u32) -> Counters {
         .unwrap_or_default()
 }
 
-/// Sets what removed servers left to a service.
+/// Sets what removed servers left to a service, or removed services to none.
 pub(crate) fn set_folded(maps: &Maps, service: u32, totals: Counters) {
     update(maps, MAX_SERVERS + service, |l| l.folded = to_array(totals));
 }

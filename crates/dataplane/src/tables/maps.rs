@@ -23,12 +23,12 @@ use crate::memory::Mapped;
 pub struct Ledger {
     /// Totals at the last zeroing: conns, packets in and out, bytes in and out.
     pub zero: [u64; 5],
-    /// Of a service: totals of servers it no longer has.
+    /// Of a service: totals of servers it no longer has. Of all: totals that no service has any more.
     pub folded: [u64; 5],
 }
 
-/// Entries of the ledger: servers first, then services.
-pub const LEDGER_LEN: u32 = MAX_SERVERS + MAX_SERVICES;
+/// Entries of the ledger: servers first, then services, then one for all of them.
+pub const LEDGER_LEN: u32 = MAX_SERVERS + MAX_SERVICES + 1;
 
 /// A map of small integers that programs look up by hash.
 pub trait Ids<K>: Send {

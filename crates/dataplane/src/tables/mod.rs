@@ -160,6 +160,11 @@ impl Tables {
         self.maps.hints.len() * WAYS
     }
 
+    /// Ticks of the kernel in a second.
+    pub fn hz(&self) -> u32 {
+        self.hz
+    }
+
     /// Present timeouts.
     pub fn timeouts(&self) -> Timeouts {
         let runtime = self.maps.runtime.read(0).expect("one record");

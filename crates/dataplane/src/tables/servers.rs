@@ -35,6 +35,8 @@ impl Tables {
             Some(server) => server,
             None => self.take_server()?,
         };
+        // What it counted counts on, unless its service is another one of the same name.
+        let counts_on = revived.is_some() && self.is_older(index, server);
         let order = self.take_order();
         if revived.is_none() {
             // SAFETY: all bits zero is a valid record.
@@ -58,8 +60,10 @@ impl Tables {
             }
         });
         self.describe_server(server, spec);
-        counters::zero_server(&self.maps, server);
         let raw = counters::raw(&self.maps, server);
+        if !counts_on {
+            counters::set_zero(&self.maps, server, raw);
+        }
         self.servers.insert(
             server,
             Server {
@@ -80,6 +84,11 @@ impl Tables {
             self.unlist(index, server);
             self.discard(server);
             return added;
+        }
+        if counts_on {
+            let own = counters::of_server(&self.maps, server);
+            let folded = counters::folded(&self.maps, index).since(own);
+            counters::set_folded(&self.maps, index, folded);
         }
         if revived.is_some() {
             self.advance_epoch();
@@ -266,6 +275,13 @@ impl Tables {
         }
         self.next_server += 1;
         Ok(self.next_server - 1)
+    }
+
+    /// Whether a service was there before a server was added to it.
+    fn is_older(&self, index: u32, server: u32) -> bool {
+        let service = self.maps.services.read(index).map(|s| s.order);
+        let server = self.maps.servers.read(server).map(|s| s.order);
+        service < server
     }
 
     pub(super) fn unlist(&mut self, index: u32, server: u32) {

@@ -107,6 +107,8 @@ impl Tables {
                 self.maps.service_ids.remove(&any);
             }
         }
+        let counted = self.counters_of(index);
+        self.leave_to_none(counted);
         let service = self.services[index as usize].take().expect("indexed");
         self.by_key.remove(key);
         self.count_kind(key, u32::wrapping_sub);

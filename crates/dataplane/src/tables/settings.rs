@@ -137,7 +137,7 @@ impl Tables {
         for (index, server) in &mut self.servers {
             server.rates = RateEstimator::starting_at(counters::raw(&self.maps, *index));
         }
-        self.totals = RateEstimator::starting_at(self.sum_of_services());
+        self.totals = RateEstimator::starting_at(self.sum());
     }
 
     fn runtime(&self) -> *mut Runtime {

@@ -31,59 +31,88 @@ impl Tables {
         self.index_of(key).map(|index| self.view(index))
     }
 
-    /// Totals and rates of all services together.
+    /// Totals and rates of the namespace, with what removed services counted.
     pub fn totals(&self) -> (Counters, Rates) {
-        (self.sum_of_services(), self.totals.rates())
+        (self.totals.totals(), self.totals.rates())
     }
 
-    /// Zeroes one service and its servers, or everything.
+    /// What each CPU ever counted, zeroed by nothing.
+    pub fn per_cpu(&self) -> Vec<Counters> {
+        counters::per_cpu(&self.maps)
+    }
+
+    /// Zeroes one service and its servers, or everything: what the last estimation showed. What has
+    /// come since is shown by the next.
     ///
     /// # Errors
     /// [`Error::NoSuchService`].
     pub fn zero(&mut self, key: Option<&ServiceKey>) -> Result<(), Error> {
-        let indices: Vec<u32> = match key {
-            Some(key) => vec![self.index_of(key).ok_or(Error::NoSuchService)?],
-            None => self.by_key.values().copied().collect(),
-        };
-        for index in indices {
-            counters::set_folded(&self.maps, index, Counters::default());
-            let service = self.services[index as usize].as_mut().expect("indexed");
-            service.rates = RateEstimator::default();
-            for server in &service.servers {
-                counters::zero_server(&self.maps, *server);
-                let raw = counters::raw(&self.maps, *server);
-                if let Some(server) = self.servers.get_mut(server) {
-                    server.rates = RateEstimator::starting_at(raw);
+        match key {
+            Some(key) => {
+                let index = self.index_of(key).ok_or(Error::NoSuchService)?;
+                let shown = self.zero_service(index);
+                self.leave_to_none(shown);
+            }
+            None => {
+                let since = self.sum().since(self.totals.totals());
+                let indices: Vec<u32> = self.by_key.values().copied().collect();
+                for index in indices {
+                    self.zero_service(index);
                 }
+                counters::set_folded(&self.maps, counters::NO_SERVICE, Counters::default());
+                let left = since.since(self.sum());
+                counters::set_folded(&self.maps, counters::NO_SERVICE, left);
+                self.totals = RateEstimator::default();
             }
         }
-        self.totals = RateEstimator::starting_at(self.sum_of_services());
         Ok(())
     }
 
-    /// Steps every rate estimator, unless `run_estimation` is off; to be called every two seconds.
+    /// Zeroes a service with its servers, and tells what it showed.
+    fn zero_service(&mut self, index: u32) -> Counters {
+        let now = self.counters_of(index);
+        let service = self.services[index as usize].as_mut().expect("indexed");
+        let shown = std::mem::take(&mut service.rates).totals();
+        for server in &service.servers {
+            if let Some(of_server) = self.servers.get_mut(server) {
+                let shown = of_server.rates.totals();
+                counters::set_zero(&self.maps, *server, shown);
+                of_server.rates = RateEstimator::starting_at(shown);
+            }
+        }
+        counters::set_folded(&self.maps, index, Counters::default());
+        let left = now.since(shown).since(self.counters_of(index));
+        counters::set_folded(&self.maps, index, left);
+        shown
+    }
+
+    /// What a service counted and no longer does stays in the namespace's totals.
+    pub(super) fn leave_to_none(&mut self, counted: Counters) {
+        let folded = counters::folded(&self.maps, counters::NO_SERVICE).plus(counted);
+        counters::set_folded(&self.maps, counters::NO_SERVICE, folded);
+    }
+
+    /// Steps every estimator, unless `run_estimation` is off; to be called every two seconds.
     pub fn estimate(&mut self) {
         if !self.estimates() {
             return;
         }
-        let sum = self.sum_of_services();
-        self.totals.step(sum);
+        let mut sum = counters::folded(&self.maps, counters::NO_SERVICE);
         for index in 0..self.services.len() as u32 {
-            if self.services[index as usize].is_none() {
+            let Some(service) = self.services[index as usize].as_mut() else {
                 continue;
-            }
-            let total = self.counters_of(index);
-            let service = self.services[index as usize].as_mut().expect("checked");
-            service.rates.step(total);
+            };
+            let mut total = counters::folded(&self.maps, index);
             for server in &service.servers {
                 let raw = counters::raw(&self.maps, *server);
-                self.servers
-                    .get_mut(server)
-                    .expect("listed")
-                    .rates
-                    .step(raw);
+                total = total.plus(raw.since(counters::zero(&self.maps, *server)));
+                let of_server = self.servers.get_mut(server).expect("listed");
+                of_server.rates.step(raw);
             }
+            service.rates.step(total);
+            sum = sum.plus(total);
         }
+        self.totals.step(sum);
     }
 
     /// Packets dropped, by reason; with `all` also the reasons that never occurred.
@@ -110,7 +139,7 @@ impl Tables {
             .expect("indexed services exist");
         ServiceView {
             spec: service.spec.clone(),
-            counters: self.counters_of(index),
+            counters: service.rates.totals(),
             rates: service.rates.rates(),
             servers: service
                 .servers
@@ -134,12 +163,15 @@ impl Tables {
             active: count(record.active),
             inactive: count(record.inactive),
             persistent: count(record.persistent),
-            counters: counters::of_server(&self.maps, index),
+            counters: server
+                .rates
+                .totals()
+                .since(counters::zero(&self.maps, index)),
             rates: server.rates.rates(),
         }
     }
 
-    /// A service counts what its servers count, and what removed ones left.
+    /// What a service has counted by now: what its servers count, and what removed ones left.
     pub(super) fn counters_of(&self, index: u32) -> Counters {
         let service = self.services[index as usize]
             .as_ref()
@@ -151,10 +183,14 @@ impl Tables {
             .fold(counters::folded(&self.maps, index), Counters::plus)
     }
 
-    pub(super) fn sum_of_services(&self) -> Counters {
+    /// What the namespace has counted by now.
+    pub(super) fn sum(&self) -> Counters {
         self.by_key
             .values()
             .map(|&index| self.counters_of(index))
-            .fold(Counters::default(), Counters::plus)
+            .fold(
+                counters::folded(&self.maps, counters::NO_SERVICE),
+                Counters::plus,
+            )
     }
 }

@@ -381,6 +381,7 @@ impl Stage<'_> {
 
     /// Totals of the only service.
     pub fn totals(&mut self) -> Counters {
+        self.tables().estimate();
         self.tables().services().remove(0).counters
     }
 
