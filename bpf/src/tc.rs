@@ -36,6 +36,11 @@ const AF_INET: u32 = 2;
 const AF_INET6: u32 = 10;
 const PACKET_HOST: u32 = 0;
 
+/// Traffic control index of a packet on its way to `lo` because netfilter marked it.
+const MARKED: u32 = 0x504d;
+/// Traffic control index of such a packet once it has come round.
+const TAKEN: u32 = 0x504e;
+
 /// Bytes the parser may look at: two tags, an ICMP error, and in it an IPv6 header and ports, which is
 /// more than IPv4 with all options and TCP.
 const PULL: u32 = 14 + 8 + 40 + 8 + 40 + 8;
@@ -167,10 +172,17 @@ impl Context for TcContext {
         self.as_ptr()
     }
 
+    /// A packet that comes round by `lo` for its mark came from elsewhere, nobody knows any more where.
     #[inline(always)]
     fn ingress(&self) -> u32 {
         // SAFETY: the context is the program's own.
-        unsafe { (*self.skb.skb).ingress_ifindex }
+        unsafe {
+            if (*self.skb.skb).tc_index == TAKEN {
+                0
+            } else {
+                (*self.skb.skb).ingress_ifindex
+            }
+        }
     }
 
     #[inline(always)]
@@ -220,6 +232,19 @@ pub fn ingress(ctx: &TcContext) -> i32 {
         return NEXT;
     }
     pull(ctx);
+    // SAFETY: as above.
+    let (mark, round) = unsafe { ((*ctx.skb.skb).mark, (*ctx.skb.skb).tc_index) };
+    if round == TAKEN && mark == 0 {
+        return NEXT;
+    }
+    if round == MARKED {
+        // The stack forwarded it to `lo`, and took one off its time to live; the director does that.
+        if director::step_back(&mut Skb(ctx)).is_none() {
+            return SHOT;
+        }
+        // SAFETY: as above.
+        unsafe { (*ctx.skb.skb).tc_index = TAKEN };
+    }
     director::<Narrow>(ctx)
 }
 
@@ -258,7 +283,7 @@ pub fn one_packet<M: Mode>(ctx: &TcContext) -> i32 {
 #[inline(always)]
 fn act(ctx: &TcContext, skb: &mut Skb<'_>, verdict: Verdict) -> i32 {
     match verdict {
-        Verdict::Pass | Verdict::Stack | Verdict::HandUp => NEXT,
+        Verdict::Pass | Verdict::Stack | Verdict::HandUp => next(ctx),
         Verdict::Send(egress) => send(ctx, egress),
         Verdict::Resolve(ifindex, next) => resolve(ctx, ifindex, next),
         Verdict::ResolveWide(ifindex) => resolve_wide(ctx, ifindex),
@@ -266,6 +291,20 @@ fn act(ctx: &TcContext, skb: &mut Skb<'_>, verdict: Verdict) -> i32 {
         Verdict::Answer => send_back(ctx),
         Verdict::Drop(_) => SHOT,
         Verdict::Call(program) => go_on(ctx, program),
+    }
+}
+
+/// On to the stack. A packet that came round for its mark would be forwarded to `lo` again and again:
+/// it comes in once more without the mark.
+#[inline(always)]
+fn next(ctx: &TcContext) -> i32 {
+    // SAFETY: the context is the program's own, the helper only records where the packet goes.
+    unsafe {
+        if (*ctx.skb.skb).tc_index != TAKEN {
+            return NEXT;
+        }
+        (*ctx.skb.skb).mark = 0;
+        bpf_redirect(LOOPBACK, u64::from(BPF_F_INGRESS)) as i32
     }
 }
 
@@ -284,7 +323,7 @@ pub fn open(ctx: &TcContext) -> i32 {
         Opened::Connected => go_on(ctx, origin()),
         Opened::OnePacket if is_wide() => go_on(ctx, call::ONE_PACKET_WIDE),
         Opened::OnePacket => go_on(ctx, call::ONE_PACKET),
-        Opened::Pass => NEXT,
+        Opened::Pass => next(ctx),
         Opened::Drop(_) => SHOT,
         Opened::NoDestination => go_on(ctx, call::UNREACHABLE),
     }
@@ -306,9 +345,21 @@ pub fn egress(ctx: &TcContext) -> i32 {
     let Some(runtime) = RUNTIME.get_ptr(0) else {
         return NEXT;
     };
-    // SAFETY: the pointer is into the map.
-    if unsafe { (&raw const (*runtime).local_replies).read_volatile() } == 0 {
-        return NEXT;
+    // SAFETY: the pointer is into the map, the context is the program's own.
+    unsafe {
+        // What netfilter marked and a routing rule of the director sends to `lo`: ingress takes it there.
+        let skb = ctx.skb.skb;
+        if (*skb).ifindex == LOOPBACK
+            && (*skb).ingress_ifindex > LOOPBACK
+            && (*skb).mark != 0
+            && (&raw const (*runtime).mark_services).read_volatile() != 0
+        {
+            (*skb).tc_index = MARKED;
+            return NEXT;
+        }
+        if (&raw const (*runtime).local_replies).read_volatile() == 0 {
+            return NEXT;
+        }
     }
     pull(ctx);
     let verdict = match director::egress::<_, _, Narrow>(&Kernel(ctx), &mut Skb(ctx)) {
@@ -423,10 +474,18 @@ fn to_loopback(skb: &mut Skb<'_>) -> i32 {
 #[inline(always)]
 fn send_back(ctx: &TcContext) -> i32 {
     let ifindex = ctx.ingress();
-    let flags = if ifindex == LOOPBACK {
-        u64::from(BPF_F_INGRESS)
-    } else {
-        0
+    // SAFETY: the context is the program's own.
+    let flags = unsafe {
+        if ifindex == 0 {
+            // Nobody knows where it came in: the stack forwards the answer.
+            (*ctx.skb.skb).mark = 0;
+            return bpf_redirect(LOOPBACK, u64::from(BPF_F_INGRESS)) as i32;
+        }
+        if ifindex == LOOPBACK {
+            u64::from(BPF_F_INGRESS)
+        } else {
+            0
+        }
     };
     // SAFETY: the helper only records where the packet goes.
     unsafe { bpf_redirect(ifindex, flags) as i32 }

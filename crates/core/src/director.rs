@@ -18,12 +18,13 @@ use crate::host::{Host, Packet, Tables};
 use crate::layout::{Egress, NextHop, Runtime};
 use crate::next_hop::{Refreshed, Way};
 use crate::open;
-use crate::parse::{Flow, Parsed, parse};
+use crate::parse::{Flow, Parsed, link, parse};
 use crate::proto::{self, sctp};
 use crate::track;
 use crate::wide;
+use crate::wire::checksum::Diff;
 use crate::wire::icmp4::Message;
-use crate::wire::tcp as tcp_wire;
+use crate::wire::{ethernet, ipv4, ipv6, tcp as tcp_wire};
 
 /// The programs that call each other, by their place in the program arrays.
 pub mod call {
@@ -276,6 +277,28 @@ pub fn one_packet<H: Host, P: Packet, M: Mode>(host: &H, packet: &mut P) -> Verd
     let mut flow = unsafe { open::wanted_flow(wanted) };
     (flow.inner, flow.whole) = (0, true);
     established::<H, P, M>(host, packet, &flow, runtime, &found, host.now())
+}
+
+/// Gives a packet back what forwarding took off its time to live.
+#[inline(always)]
+pub fn step_back<P: Packet>(packet: &mut P) -> Option<()> {
+    let (l3, ether_type) = link(packet)?;
+    if ether_type == ethernet::IPV6.raw() {
+        let hops = packet.read::<u8>(l3 + ipv6::HOP_LIMIT)?;
+        return packet.write(l3 + ipv6::HOP_LIMIT, hops.wrapping_add(1));
+    }
+    if ether_type != ethernet::IPV4.raw() {
+        return Some(());
+    }
+    let [ttl, protocol] = packet.read::<[u8; 2]>(l3 + ipv4::TTL)?;
+    let new = [ttl.wrapping_add(1), protocol];
+    let diff = Diff::of16(
+        u16::from_ne_bytes([ttl, protocol]),
+        u16::from_ne_bytes(new),
+    );
+    let checksum = packet.read::<u16>(l3 + ipv4::CHECKSUM)?;
+    packet.write(l3 + ipv4::TTL, new)?;
+    packet.write(l3 + ipv4::CHECKSUM, diff.apply(checksum))
 }
 
 /// Whether a packet asks for a new connection: on the ports of one that is over, it may get it.
