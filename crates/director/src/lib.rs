@@ -30,6 +30,7 @@ mod run;
 mod state;
 mod sysctl;
 mod teardown;
+mod transaction;
 mod variables;
 
 pub use error::Error;

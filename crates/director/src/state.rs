@@ -7,9 +7,9 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::{Duration, Instant};
 
-use pointsman_api::{DropCount, NextHopStatus, RefusedChange, Status, TableStatus, Totals};
+use pointsman_api::{DropCount, NextHopStatus, Status, TableStatus, Totals};
 use pointsman_dataplane::DataPlane;
-use pointsman_model::{Change, Error as Refusal, Family, Rules, ServiceKey};
+use pointsman_model::{Change, Error as Refusal, Family, ServiceKey};
 use tokio::task::JoinSet;
 
 use crate::links::{self, LinkChange, Links, Outcome};
@@ -156,39 +156,6 @@ impl Director {
         results
     }
 
-    /// Makes changes in order, all or none. They are rehearsed first, so that only what the tables
-    /// themselves refuse has to be taken back; and only what differs in the end is done at all.
-    pub async fn transact(&mut self, changes: Vec<Change>) -> Result<(), RefusedChange> {
-        let before = self.rules();
-        let mut target = before.clone();
-        for (at, change) in changes.iter().enumerate() {
-            self.check(change)
-                .and_then(|()| target.apply(change))
-                .map_err(|error| RefusedChange { change: at, error })?;
-        }
-        let steps = before.changes_to(&target);
-        let results = self.apply(steps.clone()).await;
-        for (step, result) in steps.iter().zip(results) {
-            let Err(error) = result else { continue };
-            let undo = self.rules().changes_to(&before);
-            for failed in self.apply(undo).await.into_iter().filter_map(Result::err) {
-                tracing::error!(error = %failed, "a change that was refused in part stays");
-            }
-            // Whatever was asked last about the same thing asked for this step.
-            let asked = changes.iter().rposition(|c| c.object() == step.object());
-            return Err(RefusedChange {
-                change: asked.unwrap_or(0),
-                error,
-            });
-        }
-        Ok(())
-    }
-
-    fn rules(&mut self) -> Rules {
-        let tables = self.dataplane.tables();
-        Rules::of(&tables.services(), tables.timeouts())
-    }
-
     fn apply_one(&mut self, change: Change) -> Result<(), Refusal> {
         self.check(&change)?;
         let marks = match &change {
@@ -233,7 +200,7 @@ impl Director {
     }
 
     /// What only this host can know of a change.
-    fn check(&self, change: &Change) -> Result<(), Refusal> {
+    pub fn check(&self, change: &Change) -> Result<(), Refusal> {
         let (Change::AddServer { server, .. } | Change::EditServer { server, .. }) = change else {
             return Ok(());
         };
