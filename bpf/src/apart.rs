@@ -62,6 +62,7 @@ macro_rules! apart {
         #[inline(never)]
         extern "C" fn answer(ctx: *mut core::ffi::c_void, l3: usize, message: u32) -> u32 {
             let ctx = $context::new(ctx.cast());
+            pull(&ctx, QUOTED);
             let message = pointsman_core::wire::icmp4::Message::from_word(message);
             pointsman_core::icmp::answer(&mut $packet(&ctx), l3, message)
                 .is_some()
@@ -72,6 +73,7 @@ macro_rules! apart {
         #[inline(never)]
         extern "C" fn answer_wide(ctx: *mut core::ffi::c_void, l3: usize, message: u32) -> u32 {
             let ctx = $context::new(ctx.cast());
+            pull(&ctx, QUOTED);
             let message = pointsman_core::wire::icmp4::Message::from_word(message);
             pointsman_core::icmp::answer_wide(&mut $packet(&ctx), l3, message)
                 .is_some()

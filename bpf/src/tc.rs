@@ -43,7 +43,10 @@ const TAKEN: u32 = 0x504e;
 
 /// Bytes the parser may look at: two tags, an ICMP error, and in it an IPv6 header and ports, which is
 /// more than IPv4 with all options and TCP.
-const PULL: u32 = 14 + 8 + 40 + 8 + 40 + 8;
+const HEADERS: u32 = 14 + 8 + 40 + 8 + 40 + 8;
+
+/// Bytes an ICMP error may quote, and the link-layer header.
+const QUOTED: u32 = 22 + 1280;
 
 /// A packet in TC.
 pub struct Skb<'a>(&'a TcContext);
@@ -211,14 +214,14 @@ impl Context for TcContext {
 
 apart!(TcContext, Skb);
 
-/// Brings the headers into the part of the packet a program can read.
+/// Brings the first `bytes` into the part of the packet a program can read.
 #[inline(always)]
-fn pull(ctx: &TcContext) {
+fn pull(ctx: &TcContext, bytes: u32) {
     // SAFETY: the context is the program's own.
     let len = unsafe { (*ctx.skb.skb).len };
     let linear = (ctx.data_end() - ctx.data()) as u32;
-    if linear < len && linear < PULL {
-        let want = if len < PULL { len } else { PULL };
+    if linear < len && linear < bytes {
+        let want = if len < bytes { len } else { bytes };
         // SAFETY: as above. If it fails the parser finds the packet too short.
         unsafe { bpf_skb_pull_data(ctx.skb.skb, want) };
     }
@@ -231,7 +234,7 @@ pub fn ingress(ctx: &TcContext) -> i32 {
     if unsafe { (*ctx.skb.skb).vlan_present } != 0 && has_vlan_devices() {
         return NEXT;
     }
-    pull(ctx);
+    pull(ctx, HEADERS);
     // SAFETY: as above.
     let (mark, round) = unsafe { ((*ctx.skb.skb).mark, (*ctx.skb.skb).tc_index) };
     if round == TAKEN && mark == 0 {
@@ -361,7 +364,7 @@ pub fn egress(ctx: &TcContext) -> i32 {
             return NEXT;
         }
     }
-    pull(ctx);
+    pull(ctx, HEADERS);
     let verdict = match director::egress::<_, _, Narrow>(&Kernel(ctx), &mut Skb(ctx)) {
         Verdict::Call(_) => director::egress::<_, _, Wide>(&Kernel(ctx), &mut Skb(ctx)),
         verdict => verdict,
@@ -375,7 +378,7 @@ pub fn egress(ctx: &TcContext) -> i32 {
 /// Takes the outer header off tunnelled packets.
 #[inline(always)]
 pub fn decapsulate(ctx: &TcContext) -> i32 {
-    pull(ctx);
+    pull(ctx, HEADERS);
     let Some(outer) = realserver::outer(&Skb(ctx)) else {
         return NEXT;
     };

@@ -172,6 +172,11 @@ impl Context for XdpContext {
     }
 }
 
+/// All of a frame is readable in XDP.
+#[inline(always)]
+fn pull(_ctx: &XdpContext, _bytes: u32) {}
+const QUOTED: u32 = 0;
+
 apart!(XdpContext, Frame);
 
 /// What packets meet first, of IPv4 or IPv6.

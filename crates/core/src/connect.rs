@@ -13,7 +13,7 @@ use crate::host::Tables;
 use crate::layout::{FIRST_STATE, NextHop, ServerRecord, WAYS, Wanted};
 use crate::next_hop;
 use crate::open::{self, FTP};
-use crate::proto::{self, tcp};
+use crate::proto::{self, sctp, tcp};
 use crate::track;
 
 /// Interface index of `lo` in every namespace.
@@ -280,10 +280,13 @@ unsafe fn first_word(
     } else {
         tcp::Direction::RequestOnly
     };
-    let state = if state == FIRST_STATE {
-        proto::next(direction, class, event, 0, secure)
-    } else {
+    let state = if state != FIRST_STATE {
         state as u8
+    } else if proto::base(class) == proto::SCTP {
+        // The packet itself moves it on: a second INIT would count as another one.
+        sctp::NONE
+    } else {
+        proto::next(direction, class, event, 0, secure)
     };
     let no_output = if nat { 0 } else { FLAG_NO_OUTPUT };
     let inactive = if proto::is_active(class, state) {

@@ -130,16 +130,19 @@ impl Mode for OneWide {
 #[derive(Clone, Copy)]
 pub(crate) struct Refusal {
     reason: Drop,
-    /// What the sender is told, if anything.
-    answer: Option<Message>,
+    /// What the sender is told, as [`Message::to_word`], or [`NO_ANSWER`].
+    answer: u32,
 }
+
+/// No message has type 0.
+const NO_ANSWER: u32 = 0;
 
 impl From<Drop> for Refusal {
     #[inline(always)]
     fn from(reason: Drop) -> Self {
         Self {
             reason,
-            answer: None,
+            answer: NO_ANSWER,
         }
     }
 }
@@ -148,7 +151,7 @@ impl From<Drop> for Refusal {
 fn tell(message: Message, reason: Drop) -> Refusal {
     Refusal {
         reason,
-        answer: Some(message),
+        answer: message.to_word(),
     }
 }
 
@@ -221,29 +224,24 @@ pub(crate) fn established<H: Host, P: Packet, M: Mode>(
     found: &Found,
     now: u32,
 ) -> Verdict {
-    match forward::<H, P, M>(host, packet, flow, runtime, found, now) {
-        Ok(verdict) => verdict,
-        // No error about an error.
-        Err(Refusal { reason, .. }) if M::RARE && flow.inner != 0 => refuse(host, reason),
-        Err(Refusal {
-            reason,
-            answer: Some(message),
-        }) => {
-            host.count_drop(reason);
-            let answered = if M::WIDE {
-                packet.answer_wide_apart(flow.l3, message)
-            } else {
-                packet.answer_apart(flow.l3, message)
-            };
-            match answered {
-                Some(()) => Verdict::Answer,
-                None => Verdict::Drop(reason),
-            }
-        }
-        Err(Refusal {
-            reason,
-            answer: None,
-        }) => refuse(host, reason),
+    let refusal = match forward::<H, P, M>(host, packet, flow, runtime, found, now) {
+        Ok(verdict) => return verdict,
+        Err(refusal) => refusal,
+    };
+    host.count_drop(refusal.reason);
+    // No error about an error.
+    if refusal.answer == NO_ANSWER || (M::RARE && flow.inner != 0) {
+        return Verdict::Drop(refusal.reason);
+    }
+    let message = Message::from_word(refusal.answer);
+    let answered = if M::WIDE {
+        packet.answer_wide_apart(flow.l3, message)
+    } else {
+        packet.answer_apart(flow.l3, message)
+    };
+    match answered {
+        Some(()) => Verdict::Answer,
+        None => Verdict::Drop(refusal.reason),
     }
 }
 
@@ -292,10 +290,7 @@ pub fn step_back<P: Packet>(packet: &mut P) -> Option<()> {
     }
     let [ttl, protocol] = packet.read::<[u8; 2]>(l3 + ipv4::TTL)?;
     let new = [ttl.wrapping_add(1), protocol];
-    let diff = Diff::of16(
-        u16::from_ne_bytes([ttl, protocol]),
-        u16::from_ne_bytes(new),
-    );
+    let diff = Diff::of16(u16::from_ne_bytes([ttl, protocol]), u16::from_ne_bytes(new));
     let checksum = packet.read::<u16>(l3 + ipv4::CHECKSUM)?;
     packet.write(l3 + ipv4::TTL, new)?;
     packet.write(l3 + ipv4::CHECKSUM, diff.apply(checksum))
@@ -412,6 +407,12 @@ fn forward<H: Host, P: Packet, M: Mode>(
     {
         if !M::WIDE && !flow.df {
             return Err(Drop::NeedsFragmentation.into());
+        }
+        // The kernel takes one off the time to live first, and quotes that.
+        if M::WIDE {
+            packet.write(flow.l3 + ipv6::HOP_LIMIT, flow.ttl.wrapping_sub(1));
+        } else {
+            forward::decrement_ttl(packet, flow);
         }
         return Err(tell(Message::fragmentation_needed(hop.mtu), Drop::TooBig));
     }

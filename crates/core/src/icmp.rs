@@ -4,46 +4,31 @@ use core::hint::black_box;
 
 use crate::addr::Be16;
 use crate::host::Packet;
-use crate::wire::checksum::{add, finish};
+use crate::wire::checksum::{add, finish, finish_wide};
 use crate::wire::icmp4::{self, Message};
-use crate::wire::{icmp6, ipv4, ipv6, tcp};
+use crate::wire::{icmp6, ipv4, ipv6};
 
 /// Bytes put before the quoted packet: IPv4 and ICMP header.
 pub const ROOM: u32 = (ipv4::MIN_LEN + icmp4::LEN) as u32;
 
-/// Most bytes quoted: an IPv4 header with all options and a TCP header.
-const QUOTED_MAX: usize = 80;
+/// Most bytes quoted: what makes an error of 576 bytes, as the kernel does (RFC 1812 §4.3.2.3).
+const QUOTED_MAX: usize = 576 - ROOM as usize;
+/// Most bytes quoted over IPv6: what makes an error of the smallest MTU (RFC 4443 §2.4 c).
+const QUOTED_MAX_WIDE: usize = ipv6::MIN_MTU as usize - ROOM_WIDE as usize;
 
-/// Rewrites the frame, whose IPv4 header lies at `l3`, into an error from the VIP to the sender, addressed to the link-layer address
-/// it came from. Quotes the IP header and 8 bytes of UDP, 20 of TCP: where a checksum is still to be
-/// computed by hardware the frame cannot be cut before that field.
+/// Rewrites the frame, whose IPv4 header lies at `l3`, into an error from the VIP to the sender,
+/// addressed to the link-layer address it came from. Quotes as much of the packet as the kernel would.
 #[inline(always)]
 pub fn answer<P: Packet>(packet: &mut P, l3: usize, message: Message) -> Option<()> {
     let ip = packet.read::<ipv4::Header>(l3)?;
-    let transport = if ip.protocol == ipv4::TCP {
-        tcp::MIN_LEN
-    } else {
-        icmp4::QUOTED_TRANSPORT
-    };
-    let quoted = usize::from(ip.version_ihl & 0xf) * 4 + transport;
+    let quoted = usize::from(ip.total_len.get()).min(QUOTED_MAX);
     let (destination, source) = (ip.source.raw(), ip.destination.raw());
     let tos = ip.tos & 0x1e | 0xc0;
 
     let icmp = [message.kind, message.code];
     let mtu = Be16::new(message.mtu);
-    let mut sum = add(u32::from(u16::from_ne_bytes(icmp)), u32::from(mtu.raw()));
-    // Opaque to the compiler, which would else turn the loop's fixed end and the bounds of each read
-    // into forms that the verifier, 6.1's above all, cannot follow.
-    let quoted = black_box(quoted);
-    let mut at = 0;
-    while at < QUOTED_MAX {
-        if at >= quoted {
-            break;
-        }
-        sum = add(sum, packet.read::<u32>(black_box(l3 + at))?);
-        at += 4;
-    }
-    let checksum = finish(sum);
+    let header = u64::from(u16::from_ne_bytes(icmp)) + u64::from(mtu.raw());
+    let checksum = finish_wide(header + sum::<P, QUOTED_MAX>(packet, l3, quoted)?);
 
     let (to_low, to_high) = (packet.read::<u32>(0)?, packet.read::<u16>(4)?);
     let (from_low, from_high) = (packet.read::<u32>(6)?, packet.read::<u16>(10)?);
@@ -73,40 +58,46 @@ pub fn answer<P: Packet>(packet: &mut P, l3: usize, message: Message) -> Option<
 /// Bytes put before the quoted packet: IPv6 and ICMPv6 header.
 pub const ROOM_WIDE: u32 = (ipv6::LEN + icmp6::LEN) as u32;
 
-/// As [`answer`], for IPv6: quotes the header and the first bytes of what follows it.
+/// The sum of `len` bytes of a packet, at most `MAX`.
+#[inline(always)]
+fn sum<P: Packet, const MAX: usize>(packet: &P, from: usize, len: usize) -> Option<u64> {
+    // Opaque to the compiler, which would else turn the loop's fixed end and the bounds of each read
+    // into forms that the verifier, 6.1's above all, cannot follow.
+    let len = black_box(len);
+    let mut sum = 0;
+    let mut at = 0;
+    while at < MAX {
+        if at + 4 > len {
+            break;
+        }
+        sum += u64::from(packet.read::<u32>(black_box(from + at))?);
+        at += 4;
+    }
+    if len & 2 != 0 {
+        sum += u64::from(packet.read::<u16>(black_box(from + at))?);
+        at += 2;
+    }
+    if len & 1 != 0 {
+        let last = packet.read::<u8>(black_box(from + at))?;
+        sum += u64::from(u16::from_ne_bytes([last, 0]));
+    }
+    Some(sum)
+}
+
+/// As [`answer`], for IPv6.
 #[inline(always)]
 pub fn answer_wide<P: Packet>(packet: &mut P, l3: usize, message: Message) -> Option<()> {
     let ip = packet.read::<ipv6::Header>(l3)?;
-    let transport = if ip.next_header == ipv4::TCP {
-        tcp::MIN_LEN
-    } else {
-        icmp4::QUOTED_TRANSPORT
-    };
-    let quoted = ipv6::LEN + transport;
+    let quoted = (usize::from(ip.payload_len.get()) + ipv6::LEN).min(QUOTED_MAX_WIDE);
     let (kind, code, mtu) = icmp6::of_v4(message);
     let len = quoted as u32 + icmp6::LEN as u32;
-    let mut sum = add(
-        u32::from(Be16::new(len as u16).raw()),
-        u32::from(Be16::new(u16::from(ipv6::ICMP)).raw()),
-    );
-    sum = add(sum, u32::from(u16::from_ne_bytes([kind, code])));
-    sum = add(sum, mtu.to_be());
-    // As in answer().
-    let quoted = black_box(quoted);
-    let mut at = 0;
-    while at < QUOTED_MAX {
-        if at >= quoted {
-            break;
-        }
-        let word = packet.read::<u32>(black_box(l3 + at))?;
-        sum = add(sum, word);
-        // The addresses stand in the pseudo header too, in the other order.
-        if (ipv6::SOURCE..ipv6::LEN).contains(&at) {
-            sum = add(sum, word);
-        }
-        at += 4;
-    }
-    let checksum = finish(sum);
+    // The pseudo header has the packet's own addresses, in the other order.
+    let header = u64::from(Be16::new(len as u16).raw())
+        + u64::from(Be16::new(u16::from(ipv6::ICMP)).raw())
+        + u64::from(u16::from_ne_bytes([kind, code]))
+        + u64::from(mtu.to_be())
+        + sum::<P, 32>(packet, l3 + ipv6::SOURCE, 32)?;
+    let checksum = finish_wide(header + sum::<P, QUOTED_MAX_WIDE>(packet, l3, quoted)?);
 
     let (to_low, to_high) = (packet.read::<u32>(0)?, packet.read::<u16>(4)?);
     let (from_low, from_high) = (packet.read::<u32>(6)?, packet.read::<u16>(10)?);

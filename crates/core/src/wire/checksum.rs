@@ -66,6 +66,12 @@ pub fn finish(sum: u32) -> u16 {
     !fold(sum)
 }
 
+/// The checksum of a message whose words sum to `sum`, not folded yet.
+#[inline(always)]
+pub fn finish_wide(sum: u64) -> u16 {
+    !fold(Diff(sum).raw())
+}
+
 /// The checksum of whole bytes, the slow and sure way; odd lengths are padded with zero.
 pub fn of_bytes(bytes: &[u8]) -> u16 {
     let mut sum = 0u32;
