@@ -2,6 +2,14 @@
 //! of their own because they are off the way of established packets. Those take the context as a bare
 //! pointer; a reference to it would be taken apart by the optimiser in ways the verifier refuses.
 
+use core::ffi::c_void;
+use core::mem::MaybeUninit;
+
+use aya_ebpf::helpers::generated::bpf_csum_diff;
+use pointsman_core::forward::tunnel::{self, Seal};
+use pointsman_core::host::{Packet, Tables};
+use pointsman_core::mask::masked;
+use pointsman_core::wire::ethernet;
 /// The packet pointer in the context's field at `FIELD`.
 ///
 /// The field is 32 bits wide and reads as 64: a compiler that knew the first would copy pointers in
@@ -37,6 +45,90 @@ pub fn pointer<T>(start: usize, end: usize, at: usize) -> Option<*mut T> {
         return None;
     }
     Some((start + at) as *mut T)
+}
+
+/// Bytes that [`sum`] looks at in one go.
+const CHUNK: u32 = 32;
+/// The longest packet has not more of them.
+const CHUNKS: u32 = (1 << 16) / CHUNK;
+
+/// [`pointsman_core::host::Packet::sum`], of bytes that `load` copies from wherever they lie (offset,
+/// where to, how many; 0 for success). [`NO_SUM`] if it cannot.
+#[inline(always)]
+pub fn sum(at: u32, len: u32, load: impl Fn(u32, *mut c_void, u32) -> i64) -> u64 {
+    let mut buffer = MaybeUninit::<[u64; CHUNK as usize / 8]>::uninit();
+    let bytes = buffer.as_mut_ptr();
+    let (mut at, mut left, mut sum) = (at, len, 0);
+    if left == 0 || left > CHUNK * CHUNKS {
+        return if left == 0 { 0 } else { NO_SUM };
+    }
+    for _ in 0..CHUNKS {
+        if left <= CHUNK {
+            break;
+        }
+        if load(at, bytes.cast(), CHUNK) != 0 {
+            return NO_SUM;
+        }
+        sum = add(bytes.cast(), sum);
+        at += CHUNK;
+        left -= CHUNK;
+    }
+    // What was not copied counts as zero. One by one: clearing all in one go would be a call.
+    for i in 0..CHUNK as usize / 8 {
+        // SAFETY: within the buffer.
+        unsafe { bytes.cast::<u64>().add(i).write_volatile(0) };
+    }
+    let left = masked::<{ CHUNK - 1 }>(left as usize - 1) as u32 + 1;
+    if load(at, bytes.cast(), left) != 0 {
+        return NO_SUM;
+    }
+    add(bytes.cast(), sum).into()
+}
+
+/// Adds a chunk to a sum.
+#[inline(always)]
+fn add(bytes: *mut u32, sum: u32) -> u32 {
+    // SAFETY: the chunk is as long as is said.
+    unsafe { bpf_csum_diff(core::ptr::null_mut(), 0, bytes, CHUNK, sum) as u32 }
+}
+
+/// No sum.
+pub const NO_SUM: u64 = u64::MAX;
+
+/// An offset of a network header, of which the verifier knows nothing: no link-layer header has more than
+/// two tags.
+#[inline(always)]
+fn network_offset(l3: u32) -> Option<usize> {
+    let l3 = masked::<31>(l3 as usize);
+    (l3 >= ethernet::LEN).then_some(l3)
+}
+
+/// [`tunnel::payload`], or [`NO_SUM`].
+#[inline(always)]
+pub fn payload<P: Packet>(packet: &P, l3: u32) -> u64 {
+    let sum = network_offset(l3).and_then(|l3| tunnel::payload(packet, l3));
+    sum.map_or(NO_SUM, u64::from)
+}
+
+/// [`tunnel::seal`], or [`Seal::NONE`].
+#[inline(always)]
+pub fn seal<T: Tables, P: Packet>(tables: &T, packet: &P, l3: u32, server: u32, sum: u32) -> u64 {
+    let seal = network_offset(l3).and_then(|l3| tunnel::seal(tables, packet, l3, server, sum));
+    seal.map_or(Seal::NONE, Seal::to_word)
+}
+
+/// [`tunnel::wrap`]; 0 if it did.
+#[inline(always)]
+pub fn wrap<T: Tables, P: Packet>(
+    tables: &T,
+    packet: &mut P,
+    l3: u32,
+    server: u32,
+    seal: u64,
+) -> u32 {
+    let seal = Seal::from_word(seal);
+    let wrapped = network_offset(l3).and_then(|l3| tunnel::wrap(tables, packet, l3, server, seal));
+    wrapped.is_none().into()
 }
 
 /// Makes `refresh` and `answer` for a hook's context and packet.

@@ -6,6 +6,7 @@
 
 pub mod apart;
 pub mod clock;
+pub mod decapsulate;
 pub mod maps;
 pub mod route;
 pub mod tables;

@@ -8,8 +8,8 @@ use pointsman_core::conn::{Hints, Set};
 use pointsman_core::director::call;
 use pointsman_core::fragment::{FRAGMENTS, FragmentId};
 use pointsman_core::layout::{
-    Control, DROP_SLOTS, Egress, MAX_EGRESS, MAX_MARK_RULES, MAX_SCHEDULE_WORDS, MAX_SERVERS, MAX_SERVICES,
-    MarkRule, Runtime, ServerRecord, ServiceId, ServiceRecord, Stats, Wanted, Wide,
+    Control, DROP_SLOTS, Egress, MAX_EGRESS, MAX_MARK_RULES, MAX_SCHEDULE_WORDS, MAX_SERVERS,
+    MAX_SERVICES, MarkRule, Runtime, ServerRecord, ServiceId, ServiceRecord, Stats, Wanted, Wide,
 };
 
 const BPF_F_NO_PREALLOC: u32 = 1;
@@ -53,7 +53,8 @@ pub static STATS: Array<Stats> = Array::with_max_entries(MAX_SERVERS, BPF_F_MMAP
 pub static DROPS: Array<u64> = Array::with_max_entries(DROP_SLOTS, BPF_F_MMAPABLE);
 /// Native mark rules: the present ones in one half.
 #[map]
-pub static MARK_RULES: Array<MarkRule> = Array::with_max_entries(2 * MAX_MARK_RULES, BPF_F_MMAPABLE);
+pub static MARK_RULES: Array<MarkRule> =
+    Array::with_max_entries(2 * MAX_MARK_RULES, BPF_F_MMAPABLE);
 /// Interfaces to leave by.
 #[map]
 pub static EGRESS: Array<Egress> = Array::with_max_entries(MAX_EGRESS, BPF_F_MMAPABLE);
@@ -63,8 +64,7 @@ pub static EGRESS_IDS: HashMap<u32, u32> = HashMap::with_max_entries(MAX_EGRESS,
 
 /// Ports of fragmented packets.
 #[map]
-pub static FRAGMENT_PORTS: LruHashMap<FragmentId, u64> =
-    LruHashMap::with_max_entries(FRAGMENTS, 0);
+pub static FRAGMENT_PORTS: LruHashMap<FragmentId, u64> = LruHashMap::with_max_entries(FRAGMENTS, 0);
 
 /// The parts of the director on XDP, which call each other.
 #[map]

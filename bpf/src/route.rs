@@ -11,23 +11,13 @@ use aya_ebpf::helpers::generated::bpf_fib_lookup as fib_lookup;
 use pointsman_core::addr::{Address, Be32};
 use pointsman_core::connect::LOOPBACK;
 use pointsman_core::host::Route;
-use pointsman_core::layout::NextHop;
+use pointsman_core::layout::{NextHop, Wanted};
 
 use crate::maps::{EGRESS_IDS, WANTED};
 use crate::tables::cpu;
 
 const AF_INET: u8 = 2;
 const AF_INET6: u8 = 10;
-
-/// What the subprograms below found.
-#[repr(C)]
-struct Answer {
-    code: i32,
-    ifindex: u32,
-    gateway: u32,
-    mac: [u16; 3],
-    mtu: u16,
-}
 
 /// The helper's question, at the alignment that clearing it by words of 64 bits needs.
 #[repr(align(8))]
@@ -49,12 +39,15 @@ impl Question {
 /// Looks the way to `destination` up in the kernel's tables.
 #[inline(always)]
 pub fn lookup(ctx: *mut c_void, destination: Be32) -> Route {
-    let mut answer = MaybeUninit::uninit();
-    ask(ctx, destination.raw(), &mut answer);
-    // SAFETY: ask() writes the whole of it.
-    let answer = unsafe { answer.assume_init_ref() };
-    let next = Be32::from_raw(answer.gateway);
-    judge(answer, Route::Unresolved(answer.ifindex, next))
+    let Some(wanted) = WANTED.get_ptr_mut(cpu()) else {
+        return Route::Unreachable;
+    };
+    ask(ctx, destination.raw(), wanted);
+    // SAFETY: the record is this CPU's.
+    unsafe {
+        let next = Be32::from_raw((*wanted).next.0[0]);
+        judge(wanted, Route::Unresolved((*wanted).answer.ifindex, next))
+    }
 }
 
 /// As [`lookup`] for an IPv6 address that lies in a map. The next address of an unresolved way is left in
@@ -66,16 +59,22 @@ pub fn lookup(ctx: *mut c_void, destination: Be32) -> Route {
 /// an interface is named.
 #[inline(always)]
 pub fn lookup_wide(ctx: *mut c_void, destination: *const Address) -> Route {
-    let mut answer = MaybeUninit::uninit();
-    ask_wide(ctx, destination, &mut answer);
-    // SAFETY: ask_wide() writes the whole of it.
-    let answer = unsafe { answer.assume_init_ref() };
-    judge(answer, Route::UnresolvedWide(answer.ifindex))
+    let Some(wanted) = WANTED.get_ptr_mut(cpu()) else {
+        return Route::Unreachable;
+    };
+    ask_wide(ctx, destination, wanted);
+    // SAFETY: the record is this CPU's.
+    unsafe { judge(wanted, Route::UnresolvedWide((*wanted).answer.ifindex)) }
 }
 
-/// What an answer means.
+/// What the answer in a record means.
+///
+/// # Safety
+/// The record is this CPU's.
 #[inline(always)]
-fn judge(answer: &Answer, unresolved: Route) -> Route {
+unsafe fn judge(wanted: *const Wanted, unresolved: Route) -> Route {
+    // SAFETY: passed on to the caller.
+    let answer = unsafe { (*wanted).answer };
     match answer.code as u32 {
         BPF_FIB_LKUP_RET_SUCCESS => {}
         BPF_FIB_LKUP_RET_NO_NEIGH => return unresolved,
@@ -98,23 +97,20 @@ fn judge(answer: &Answer, unresolved: Route) -> Route {
     Route::Resolved(NextHop::remote(egress as u16, answer.mac, mtu))
 }
 
-/// The helper's question in a frame of its own: its 64 bytes would not fit beside the pipeline's.
+/// The helper's question in a frame of its own: its 64 bytes would not fit beside the pipeline's, nor do
+/// more. The answer goes into this CPU's record.
 #[inline(never)]
-extern "C" fn ask(ctx: *mut c_void, destination: u32, answer: &mut MaybeUninit<Answer>) {
+extern "C" fn ask(ctx: *mut c_void, destination: u32, wanted: *mut Wanted) {
     let mut question = Question(MaybeUninit::uninit());
     let params = question.clear();
     params.family = AF_INET;
     params.__bindgen_anon_4.ipv4_dst = destination;
-    put(ctx, params, 20, answer);
+    put(ctx, params, 20, wanted);
 }
 
 /// [`ask`] for IPv6.
 #[inline(never)]
-extern "C" fn ask_wide(
-    ctx: *mut c_void,
-    destination: *const Address,
-    answer: &mut MaybeUninit<Answer>,
-) {
+extern "C" fn ask_wide(ctx: *mut c_void, destination: *const Address, wanted: *mut Wanted) {
     let mut question = Question(MaybeUninit::uninit());
     let params = question.clear();
     params.family = AF_INET6;
@@ -124,43 +120,30 @@ extern "C" fn ask_wide(
             params.__bindgen_anon_4.ipv6_dst[i] = (&raw const (*destination).0[i]).read_volatile();
         }
     }
-    put(ctx, params, 40, answer);
-    if let Some(wanted) = WANTED.get_ptr_mut(cpu()) {
-        for i in 0..4 {
-            // SAFETY: the record is this CPU's; the helper wrote a gateway or left the destination.
-            unsafe {
-                let word = params.__bindgen_anon_4.ipv6_dst[i];
-                (&raw mut (*wanted).next.0[i]).write_volatile(word);
-            }
-        }
-    }
+    put(ctx, params, 40, wanted);
 }
 
 /// Asks. A packet's length, here the least there is, makes the helper tell the route's MTU.
 #[inline(always)]
-fn put(ctx: *mut c_void, params: &mut bpf_fib_lookup, len: u16, answer: &mut MaybeUninit<Answer>) {
+fn put(ctx: *mut c_void, params: &mut bpf_fib_lookup, len: u16, wanted: *mut Wanted) {
     params.ifindex = LOOPBACK;
     params.__bindgen_anon_1.tot_len = len;
-    // SAFETY: the struct is whole and its size is given.
-    let code =
-        unsafe { fib_lookup(ctx, &raw mut *params, size_of::<bpf_fib_lookup>() as i32, 0) } as i32;
-    let mac = params.dmac;
-    // SAFETY: the helper wrote the unions or left them as they were.
-    let (gateway, mtu) = unsafe {
-        (
-            params.__bindgen_anon_4.ipv4_dst,
-            params.__bindgen_anon_1.mtu_result,
-        )
-    };
-    answer.write(Answer {
-        code,
-        ifindex: params.ifindex,
-        gateway,
-        mac: [
-            u16::from_ne_bytes([mac[0], mac[1]]),
-            u16::from_ne_bytes([mac[2], mac[3]]),
-            u16::from_ne_bytes([mac[4], mac[5]]),
-        ],
-        mtu,
-    });
+    // SAFETY: the struct is whole and its size is given; the record is this CPU's; the helper wrote the
+    // unions (a gateway's address over the destination's) or left them as they were.
+    unsafe {
+        let size = size_of::<bpf_fib_lookup>() as i32;
+        let code = fib_lookup(ctx, &raw mut *params, size, 0) as i32;
+        let answer = &raw mut (*wanted).answer;
+        (&raw mut (*answer).code).write_volatile(code);
+        (&raw mut (*answer).ifindex).write_volatile(params.ifindex);
+        (&raw mut (*answer).mtu).write_volatile(params.__bindgen_anon_1.mtu_result);
+        for i in 0..3 {
+            let (low, high) = (params.dmac[2 * i], params.dmac[2 * i + 1]);
+            (&raw mut (*answer).mac[i]).write_volatile(u16::from_ne_bytes([low, high]));
+        }
+        for i in 0..4 {
+            let word = params.__bindgen_anon_4.ipv6_dst[i];
+            (&raw mut (*wanted).next.0[i]).write_volatile(word);
+        }
+    }
 }

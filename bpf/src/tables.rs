@@ -10,7 +10,7 @@ use pointsman_core::conn::{self, Hash, Hints, Key, Set, Word};
 use pointsman_core::connect;
 use pointsman_core::drop::Drop;
 use pointsman_core::fragment::FragmentId;
-use pointsman_core::host::{Host, Route, Tables};
+use pointsman_core::host::{Host, Packet, Route, Tables};
 use pointsman_core::layout::{
     Control, DROP_SLOTS, EVICTIONS, Egress, MAX_SERVERS, MarkRule, NextHop, Runtime, Schedule,
     ServerRecord, ServiceId, ServiceRecord, Stats, Wanted, Wide,
@@ -41,6 +41,8 @@ pub trait Context {
     fn mark(&self) -> u32;
     /// True when the frame was sent to this host.
     fn is_for_us(&self) -> bool;
+    /// See [`Host::wrap_apart`].
+    fn wrap(&self, l3: u32, server: u32) -> Option<()>;
     /// [`pointsman_core::next_hop::refresh`] in a stack frame of its own.
     fn refresh(
         ctx: *mut c_void,
@@ -269,6 +271,11 @@ impl<C: Context> Host for Kernel<'_, C> {
     #[inline(always)]
     fn route_wide(&self, destination: *const Address) -> Route {
         route::lookup_wide(self.0.raw(), destination)
+    }
+
+    #[inline(always)]
+    fn wrap_apart<P: Packet>(&self, _packet: &mut P, l3: usize, server: u32) -> Option<()> {
+        self.0.wrap(l3 as u32, server)
     }
 
     #[inline(always)]

@@ -5,33 +5,37 @@ use core::mem::{MaybeUninit, offset_of};
 
 use aya_ebpf::EbpfContext;
 use aya_ebpf::bindings::{
-    __sk_buff, BPF_F_ADJ_ROOM_ENCAP_L3_IPV4, BPF_F_INGRESS, BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR,
-    TC_ACT_SHOT, bpf_adj_room_mode::BPF_ADJ_ROOM_MAC, bpf_redir_neigh,
+    __sk_buff, BPF_F_ADJ_ROOM_ENCAP_L3_IPV4, BPF_F_ADJ_ROOM_ENCAP_L3_IPV6,
+    BPF_F_ADJ_ROOM_ENCAP_L4_GRE, BPF_F_ADJ_ROOM_ENCAP_L4_UDP, BPF_F_ADJ_ROOM_FIXED_GSO,
+    BPF_F_INGRESS, BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR, TC_ACT_SHOT,
+    bpf_adj_room_mode::BPF_ADJ_ROOM_MAC, bpf_redir_neigh,
 };
 use aya_ebpf::helpers::generated::{
     bpf_l4_csum_replace, bpf_redirect, bpf_redirect_neigh, bpf_skb_adjust_room,
-    bpf_skb_change_tail, bpf_skb_pull_data, bpf_skb_vlan_pop,
+    bpf_skb_change_tail, bpf_skb_load_bytes, bpf_skb_pull_data, bpf_skb_vlan_pop,
 };
 use aya_ebpf::programs::TcContext;
 use pointsman_core::addr::Be32;
 use pointsman_core::connect::LOOPBACK;
 use pointsman_core::director::{self, Mode, Narrow, Verdict, Wide, call};
-use pointsman_core::open::{self, Opened};
-use pointsman_core::rare;
-use pointsman_core::host::Packet;
+use pointsman_core::forward::tunnel::{Seal, is_summed};
+use pointsman_core::host::{Packet, Shell};
+use pointsman_core::inner::Version;
 use pointsman_core::layout::Egress;
 use pointsman_core::next_hop::Refreshed;
-use pointsman_core::realserver;
+use pointsman_core::open::{self, Opened};
+use pointsman_core::rare;
 use pointsman_core::wire::checksum::Diff;
 use pointsman_core::wire::icmp4::Message;
 
-use crate::apart::{apart, packet_pointer, pointer};
+use crate::apart::{NO_SUM, apart, packet_pointer, payload, pointer, seal, sum, wrap};
 use crate::maps::{RUNTIME, TC_PROGRAMS, WANTED};
 use crate::tables::{Context, Kernel, cpu, is_wide, origin, pm_sctp_change};
 
 /// "On with it": the next program, then the stack. The same number for tcx and clsact.
-const NEXT: i32 = -1;
-const SHOT: i32 = TC_ACT_SHOT;
+pub(crate) const NEXT: i32 = -1;
+/// Away with it.
+pub(crate) const SHOT: i32 = TC_ACT_SHOT;
 const AF_INET: u32 = 2;
 const AF_INET6: u32 = 10;
 const PACKET_HOST: u32 = 0;
@@ -49,14 +53,14 @@ const HEADERS: u32 = 14 + 8 + 40 + 8 + 40 + 8;
 const QUOTED: u32 = 22 + 1280;
 
 /// A packet in TC.
-pub struct Skb<'a>(&'a TcContext);
+pub struct Skb<'a>(pub(crate) &'a TcContext);
 
 impl Skb<'_> {
+    /// The context helpers want.
     #[inline(always)]
-    fn raw(&self) -> *mut __sk_buff {
+    pub(crate) fn raw(&self) -> *mut __sk_buff {
         self.0.skb.skb
     }
-
 }
 
 impl Packet for Skb<'_> {
@@ -71,7 +75,11 @@ impl Packet for Skb<'_> {
         const DATA: usize = offset_of!(__sk_buff, data);
         const END: usize = offset_of!(__sk_buff, data_end);
         let ctx = self.raw();
-        pointer(packet_pointer::<_, DATA>(ctx), packet_pointer::<_, END>(ctx), at)
+        pointer(
+            packet_pointer::<_, DATA>(ctx),
+            packet_pointer::<_, END>(ctx),
+            at,
+        )
     }
 
     /// By helper: only the kernel knows whether the checksum is whole, partial or hardware's.
@@ -114,20 +122,34 @@ impl Packet for Skb<'_> {
     }
 
     #[inline(always)]
-    fn push_ipv4(&mut self, l3: usize, header: [u32; 5]) -> Option<()> {
+    fn sum(&self, at: usize, len: u32) -> Option<u32> {
+        let sum = pm_sum_tc(self.raw(), at as u32, len);
+        (sum != NO_SUM).then_some(sum as u32)
+    }
+
+    #[inline(always)]
+    fn is_aggregate(&self) -> bool {
         // SAFETY: the context is the program's own.
-        let code = unsafe {
-            bpf_skb_adjust_room(
-                self.raw(),
-                20,
-                BPF_ADJ_ROOM_MAC,
-                u64::from(BPF_F_ADJ_ROOM_ENCAP_L3_IPV4),
-            )
-        };
-        if code != 0 {
-            return None;
-        }
-        self.write(l3, header)
+        unsafe { (*self.raw()).gso_size != 0 }
+    }
+
+    /// Tells the kernel what comes before the packet, so that it can still cut an aggregate into
+    /// segments, and compute their checksums. The segments stay as long as they were made: that they
+    /// fit with what is added was checked.
+    #[inline(always)]
+    fn push(&mut self, _l3: usize, len: usize, outer: Version, shell: Shell) -> Option<()> {
+        let flags = match outer {
+            Version::V4 => BPF_F_ADJ_ROOM_ENCAP_L3_IPV4,
+            Version::V6 => BPF_F_ADJ_ROOM_ENCAP_L3_IPV6,
+        } | match shell {
+            Shell::Ip => 0,
+            Shell::Udp => BPF_F_ADJ_ROOM_ENCAP_L4_UDP,
+            Shell::Gre => BPF_F_ADJ_ROOM_ENCAP_L4_GRE,
+        } | BPF_F_ADJ_ROOM_FIXED_GSO;
+        // SAFETY: the context is the program's own.
+        let code =
+            unsafe { bpf_skb_adjust_room(self.raw(), len as i32, BPF_ADJ_ROOM_MAC, flags.into()) };
+        (code == 0).then_some(())
     }
 
     #[inline(always)]
@@ -201,6 +223,20 @@ impl Context for TcContext {
     }
 
     #[inline(always)]
+    fn wrap(&self, l3: u32, server: u32) -> Option<()> {
+        let sum = if is_summed(&Kernel(self), server) {
+            pm_payload_tc(self.skb.skb, l3)
+        } else {
+            0
+        };
+        if sum == NO_SUM {
+            return None;
+        }
+        let seal = pm_seal_tc(self.skb.skb, l3, server, sum as u32);
+        (seal != Seal::NONE && pm_wrap_tc(self.skb.skb, l3, server, seal) == 0).then_some(())
+    }
+
+    #[inline(always)]
     fn refresh(
         ctx: *mut c_void,
         index: u32,
@@ -212,11 +248,44 @@ impl Context for TcContext {
     }
 }
 
+/// [`crate::apart::payload`]. Global, too.
+#[inline(never)]
+#[unsafe(no_mangle)]
+extern "C" fn pm_payload_tc(ctx: *mut __sk_buff, l3: u32) -> u64 {
+    payload(&Skb(&TcContext::new(ctx)), l3)
+}
+
+/// [`crate::apart::seal`]. Global, as what is in `tables.rs`.
+#[inline(never)]
+#[unsafe(no_mangle)]
+extern "C" fn pm_seal_tc(ctx: *mut __sk_buff, l3: u32, server: u32, sum: u32) -> u64 {
+    let ctx = TcContext::new(ctx);
+    seal(&Kernel(&ctx), &Skb(&ctx), l3, server, sum)
+}
+
+/// [`crate::apart::wrap`]. Global, too.
+#[inline(never)]
+#[unsafe(no_mangle)]
+extern "C" fn pm_wrap_tc(ctx: *mut __sk_buff, l3: u32, server: u32, seal: u64) -> u32 {
+    let ctx = TcContext::new(ctx);
+    wrap(&Kernel(&ctx), &mut Skb(&ctx), l3, server, seal)
+}
+
+/// [`Packet::sum`], or [`NO_SUM`]. Global, as what is in `tables.rs`: the verifier looks at its loop once.
+#[inline(never)]
+#[unsafe(no_mangle)]
+extern "C" fn pm_sum_tc(ctx: *mut __sk_buff, at: u32, len: u32) -> u64 {
+    // SAFETY: the helper checks the bounds; the buffer has as many bytes as are asked for.
+    sum(at, len, |at, to, len| unsafe {
+        bpf_skb_load_bytes(ctx.cast(), at, to, len) as i64
+    })
+}
+
 apart!(TcContext, Skb);
 
 /// Brings the first `bytes` into the part of the packet a program can read.
 #[inline(always)]
-fn pull(ctx: &TcContext, bytes: u32) {
+pub(crate) fn pull(ctx: &TcContext, bytes: u32) {
     // SAFETY: the context is the program's own.
     let len = unsafe { (*ctx.skb.skb).len };
     let linear = (ctx.data_end() - ctx.data()) as u32;
@@ -373,19 +442,6 @@ pub fn egress(ctx: &TcContext) -> i32 {
         Verdict::Drop(_) => SHOT,
         _ => NEXT,
     }
-}
-
-/// Takes the outer header off tunnelled packets.
-#[inline(always)]
-pub fn decapsulate(ctx: &TcContext) -> i32 {
-    pull(ctx, HEADERS);
-    let Some(outer) = realserver::outer(&Skb(ctx)) else {
-        return NEXT;
-    };
-    // SAFETY: the context is the program's own.
-    let code =
-        unsafe { bpf_skb_adjust_room(ctx.skb.skb, -(outer.len as i32), BPF_ADJ_ROOM_MAC, 0) };
-    if code == 0 { NEXT } else { SHOT }
 }
 
 #[inline(always)]

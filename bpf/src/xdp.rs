@@ -5,19 +5,23 @@ use core::mem::{MaybeUninit, offset_of};
 
 use aya_ebpf::EbpfContext;
 use aya_ebpf::bindings::{xdp_action, xdp_md};
-use aya_ebpf::helpers::generated::{bpf_redirect, bpf_xdp_adjust_head, bpf_xdp_adjust_tail};
+use aya_ebpf::helpers::generated::{
+    bpf_redirect, bpf_xdp_adjust_head, bpf_xdp_adjust_tail, bpf_xdp_load_bytes,
+};
 use aya_ebpf::programs::XdpContext;
 use pointsman_core::director::{self, Mode, Verdict, call};
-use pointsman_core::open::{self, Opened};
-use pointsman_core::rare;
-use pointsman_core::host::Packet;
+use pointsman_core::forward::tunnel::{Seal, is_summed};
+use pointsman_core::host::{Packet, Shell};
+use pointsman_core::inner::Version;
 use pointsman_core::layout::Egress;
 use pointsman_core::mask::opaque;
 use pointsman_core::next_hop::Refreshed;
+use pointsman_core::open::{self, Opened};
+use pointsman_core::rare;
 use pointsman_core::wire::ethernet;
 use pointsman_core::wire::icmp4::Message;
 
-use crate::apart::{apart, packet_pointer, pointer};
+use crate::apart::{NO_SUM, apart, packet_pointer, payload, pointer, seal, sum, wrap};
 use crate::maps::{EGRESS, EGRESS_IDS, XDP_PROGRAMS};
 use crate::tables::{Context, Kernel, is_wide, origin, pm_sctp_change};
 
@@ -81,10 +85,15 @@ impl Packet for Frame<'_> {
     }
 
     #[inline(always)]
-    fn push_ipv4(&mut self, l3: usize, header: [u32; 5]) -> Option<()> {
-        self.adjust_head(-20)?;
-        self.move_link_header(20, l3)?;
-        self.write(l3, header)
+    fn sum(&self, at: usize, len: u32) -> Option<u32> {
+        let sum = pm_sum_xdp(self.0.ctx, at as u32, len);
+        (sum != NO_SUM).then_some(sum as u32)
+    }
+
+    #[inline(always)]
+    fn push(&mut self, l3: usize, len: usize, _outer: Version, _shell: Shell) -> Option<()> {
+        self.adjust_head(-(len as i32))?;
+        self.move_link_header(len, l3)
     }
 
     #[inline(always)]
@@ -161,6 +170,20 @@ impl Context for XdpContext {
     }
 
     #[inline(always)]
+    fn wrap(&self, l3: u32, server: u32) -> Option<()> {
+        let sum = if is_summed(&Kernel(self), server) {
+            pm_payload_xdp(self.ctx, l3)
+        } else {
+            0
+        };
+        if sum == NO_SUM {
+            return None;
+        }
+        let seal = pm_seal_xdp(self.ctx, l3, server, sum as u32);
+        (seal != Seal::NONE && pm_wrap_xdp(self.ctx, l3, server, seal) == 0).then_some(())
+    }
+
+    #[inline(always)]
     fn refresh(
         ctx: *mut c_void,
         index: u32,
@@ -176,6 +199,38 @@ impl Context for XdpContext {
 #[inline(always)]
 fn pull(_ctx: &XdpContext, _bytes: u32) {}
 const QUOTED: u32 = 0;
+/// [`crate::apart::payload`]. Global, too.
+#[inline(never)]
+#[unsafe(no_mangle)]
+extern "C" fn pm_payload_xdp(ctx: *mut xdp_md, l3: u32) -> u64 {
+    payload(&Frame(&XdpContext::new(ctx)), l3)
+}
+
+/// [`crate::apart::seal`]. Global, as what is in `tables.rs`.
+#[inline(never)]
+#[unsafe(no_mangle)]
+extern "C" fn pm_seal_xdp(ctx: *mut xdp_md, l3: u32, server: u32, sum: u32) -> u64 {
+    let ctx = XdpContext::new(ctx);
+    seal(&Kernel(&ctx), &Frame(&ctx), l3, server, sum)
+}
+
+/// [`crate::apart::wrap`]. Global, too.
+#[inline(never)]
+#[unsafe(no_mangle)]
+extern "C" fn pm_wrap_xdp(ctx: *mut xdp_md, l3: u32, server: u32, seal: u64) -> u32 {
+    let ctx = XdpContext::new(ctx);
+    wrap(&Kernel(&ctx), &mut Frame(&ctx), l3, server, seal)
+}
+
+/// [`Packet::sum`], or [`NO_SUM`]. Global, as what is in `tables.rs`: the verifier looks at its loop once.
+#[inline(never)]
+#[unsafe(no_mangle)]
+extern "C" fn pm_sum_xdp(ctx: *mut xdp_md, at: u32, len: u32) -> u64 {
+    // SAFETY: the helper checks the bounds; the buffer has as many bytes as are asked for.
+    sum(at, len, |at, to, len| unsafe {
+        bpf_xdp_load_bytes(ctx.cast(), at, to, len) as i64
+    })
+}
 
 apart!(XdpContext, Frame);
 

@@ -1,4 +1,4 @@
-//! The real server's program: takes the outer header off tunnelled packets.
+//! The real server's program: takes the outer headers off tunnelled packets.
 
 #![no_std]
 #![no_main]
@@ -10,5 +10,5 @@ use pointsman_bpf as programs;
 /// TC ingress on the interface tunnelled packets arrive by.
 #[classifier]
 pub fn decapsulate(ctx: TcContext) -> i32 {
-    programs::tc::decapsulate(&ctx)
+    programs::decapsulate::ingress(&ctx)
 }

@@ -15,8 +15,12 @@ use std::process::{Command, ExitCode};
 use anyhow::{Context, Result, bail};
 use clap::{Args, Subcommand, ValueEnum};
 use pointsman_api::Location;
-use pointsman_dataplane::{Interface, realserver};
+use pointsman_dataplane::Interface;
+use pointsman_dataplane::realserver::{self, Accept, Decapsulator};
 use serde::{Deserialize, Serialize};
+
+/// The port registered for GUE.
+const GUE_PORT: u16 = 6080;
 
 /// What to do with this real server.
 #[derive(Args, Debug)]
@@ -47,6 +51,12 @@ struct UpArgs {
     /// How the director forwards to this server
     #[arg(long, value_enum, default_value_t = Mode::Dr)]
     mode: Mode,
+    /// Address tunnelled packets may come from; may be repeated [default: any]
+    #[arg(long)]
+    director: Vec<IpAddr>,
+    /// UDP port that carries GUE; may be repeated [default: 6080]
+    #[arg(long)]
+    gue_port: Vec<u16>,
     /// Interface that packets from the director arrive on; may be repeated [default: every
     /// Ethernet interface]
     #[arg(long)]
@@ -60,7 +70,7 @@ enum Mode {
     /// Direct routing: as they left the client
     #[default]
     Dr,
-    /// Tunnelling: inside IPIP, to be decapsulated
+    /// Tunnelling: inside another packet (IP in IP, GUE, GRE), to be decapsulated
     Tun,
 }
 
@@ -70,6 +80,12 @@ struct State {
     mode: Mode,
     interfaces: Vec<String>,
     vips: Vec<IpAddr>,
+    /// Who may send tunnelled packets; anybody if empty.
+    #[serde(default)]
+    directors: Vec<IpAddr>,
+    /// Where GUE comes to; [`GUE_PORT`] if empty.
+    #[serde(default)]
+    gue_ports: Vec<u16>,
     /// Those of `vips` that were not on `lo` before.
     added: Vec<IpAddr>,
     /// Sysctls as they were, by path below `/proc/sys`.
@@ -94,8 +110,8 @@ pub fn run(args: &RealserverArgs) -> ExitCode {
 }
 
 fn up(args: &UpArgs) -> Result<()> {
-    if args.mode == Mode::Tun && args.vip.iter().any(IpAddr::is_ipv6) {
-        bail!("--mode tun decapsulates IPv4 in IPv4; an IPv6 VIP needs --mode dr");
+    if args.mode == Mode::Dr && !(args.director.is_empty() && args.gue_port.is_empty()) {
+        bail!("--director and --gue-port are about tunnelled packets: --mode tun");
     }
     let here = Location::here()?;
     let interfaces = chosen(&args.interface)?;
@@ -104,6 +120,13 @@ fn up(args: &UpArgs) -> Result<()> {
     let mut state = load(&here)?.unwrap_or_default();
     state.mode = args.mode;
     names.for_each(|name| insert(&mut state.interfaces, name));
+    for &director in &args.director {
+        insert(&mut state.directors, director);
+    }
+    for &port in &args.gue_port {
+        insert(&mut state.gue_ports, port);
+    }
+    check_room(&state)?;
     let on_lo = addresses_of_lo()?;
     for &vip in &args.vip {
         insert(&mut state.vips, vip);
@@ -127,15 +150,44 @@ fn up(args: &UpArgs) -> Result<()> {
     if args.mode == Mode::Tun {
         let pins = pin_dir(&here);
         fs::create_dir_all(&pins).with_context(|| pins.display().to_string())?;
-        for interface in &interfaces {
-            realserver::attach(&pins, interface)
-                .with_context(|| format!("decapsulating on {}", interface.name))?;
+        let mut decapsulator = Decapsulator::load(&pins, &accept(&state))?;
+        // What was attached earlier gets today's directors and ports, too.
+        for interface in self::interfaces()? {
+            if state.interfaces.contains(&interface.name) {
+                decapsulator
+                    .attach(&interface)
+                    .with_context(|| format!("decapsulating on {}", interface.name))?;
+            }
         }
     }
     for vip in args.vip.iter().filter(|vip| !on_lo.contains(vip)) {
         add_to_lo(*vip)?;
     }
     Ok(())
+}
+
+fn check_room(state: &State) -> Result<()> {
+    if state.directors.len() > realserver::MAX_DIRECTORS {
+        let (most, now) = (realserver::MAX_DIRECTORS, state.directors.len());
+        bail!("at most {most} directors, with those of earlier calls it would be {now}");
+    }
+    if state.gue_ports.len() > realserver::MAX_GUE_PORTS {
+        let (most, now) = (realserver::MAX_GUE_PORTS, state.gue_ports.len());
+        bail!("at most {most} GUE ports, with those of earlier calls it would be {now}");
+    }
+    Ok(())
+}
+
+fn accept(state: &State) -> Accept {
+    let mut gue_ports = state.gue_ports.clone();
+    if gue_ports.is_empty() {
+        gue_ports.push(GUE_PORT);
+    }
+    let directors = state.directors.clone();
+    Accept {
+        directors,
+        gue_ports,
+    }
 }
 
 fn down() -> Result<()> {
@@ -180,6 +232,17 @@ fn status(json: bool) -> Result<bool> {
         .transpose()?;
     let findings = findings.unwrap_or_default();
     let fit = state.is_some() && findings.iter().all(|finding| finding.ok);
+    let tunnels = state.as_ref().filter(|state| state.mode == Mode::Tun);
+    // Missing where the decapsulator is missing, which the findings tell.
+    let counts = tunnels.and_then(|_| realserver::counts(&pin_dir(&here)).ok());
+    let counts = counts.unwrap_or_default();
+    let accept = tunnels.map(|state| {
+        let Accept {
+            directors,
+            gue_ports,
+        } = accept(state);
+        serde_json::json!({ "directors": directors, "gue-ports": gue_ports })
+    });
     if json {
         let (mode, vips, interfaces) = match &state {
             Some(state) => (
@@ -189,9 +252,13 @@ fn status(json: bool) -> Result<bool> {
             ),
             None => (None, &[][..], &[][..]),
         };
+        let packets: BTreeMap<_, _> = counts
+            .iter()
+            .map(|count| (count.name, count.packets))
+            .collect();
         let report = serde_json::json!({
             "up": state.is_some(), "fit": fit, "mode": mode, "vips": vips,
-            "interfaces": interfaces, "findings": findings,
+            "interfaces": interfaces, "accept": accept, "findings": findings, "packets": packets,
         });
         println!("{report:#}");
         return Ok(fit);
@@ -209,6 +276,9 @@ fn status(json: bool) -> Result<bool> {
                     if finding.ok { "ok     " } else { "MISSING" },
                     finding.what
                 );
+            }
+            for count in counts.iter().filter(|count| count.packets != 0) {
+                println!("  {:>7}  {}", count.packets, count.name);
             }
         }
     }
@@ -232,7 +302,7 @@ fn findings(here: &Location, state: &State) -> Result<Vec<Finding>> {
     if state.mode == Mode::Tun {
         let attached = realserver::attached(&pin_dir(here));
         for name in &state.interfaces {
-            let what = format!("IPIP decapsulated on {name}");
+            let what = format!("tunnelled packets decapsulated on {name}");
             findings.push(Finding {
                 what,
                 ok: attached.contains(name),
@@ -350,14 +420,16 @@ fn addresses_of_lo() -> Result<Vec<IpAddr>> {
         .collect())
 }
 
-/// Scope host: never chosen as the source of this host's own connections.
+/// Never chosen as the source of this host's own connections: scope host, for IPv6 deprecated. Nobody is
+/// asked whether the address is taken; everybody has it. (To questions for an IPv6 address only the
+/// interface that has it answers, so those need no sysctl.)
 fn add_to_lo(vip: IpAddr) -> Result<()> {
     let prefix = host_prefix(vip);
     let mut words = vec!["addr", "add", &prefix, "dev", "lo"];
     words.extend(if vip.is_ipv4() {
         ["scope", "host"].as_slice()
     } else {
-        &["nodad"]
+        &["nodad", "preferred_lft", "0"]
     });
     ip(&words).map(drop)
 }
@@ -466,6 +538,8 @@ mod tests {
             vip,
             mode: Mode::Dr,
             interface: Vec::new(),
+            director: Vec::new(),
+            gue_port: Vec::new(),
         }
     }
 

@@ -343,6 +343,7 @@ fn forward<H: Host, P: Packet, M: Mode>(
             call::FTP
         }));
     }
+    let mut wrapped = hop.is_wrapped();
     let way = if kind & KIND_TO_LOOPBACK != 0 {
         // A reply to a client on the director comes by twice: from outside, and then from `lo`, where
         // it was sent; a client bound to an address of its own even sees it unchanged.
@@ -359,6 +360,7 @@ fn forward<H: Host, P: Packet, M: Mode>(
     } else {
         let index = found.index;
         let found = host.refresh_apart(index, tag, present);
+        wrapped = found.hop.is_wrapped();
         match found.code {
             Refreshed::HOP if found.hop.is_local() => Way::Local,
             Refreshed::HOP => Way::Neighbour(found.hop),
@@ -418,10 +420,14 @@ fn forward<H: Host, P: Packet, M: Mode>(
     }
 
     let stays = matches!(way, Way::Local);
+    let apart = wrapped && !stays;
     if M::WIDE {
         wide::rewrite::<H, P, M>(host, packet, flow, found.index, word, to.ports, stays)?;
     } else {
-        rewrite::<P, M>(packet, flow, word, &to, stays)?;
+        rewrite::<P, M>(packet, flow, word, &to, stays, apart)?;
+    }
+    if apart && host.wrap_apart(packet, flow.l3, server).is_none() {
+        return Err(Drop::Headroom.into());
     }
     match way {
         Way::Neighbour(hop) => {
@@ -495,7 +501,8 @@ unsafe fn rewrite_of(slot: *const Slot) -> Rewrite {
     }
 }
 
-/// The forwarding method's own work. `delivered` packets stay on the director.
+/// The forwarding method's own work. `delivered` packets stay on the director. What goes `apart` through a
+/// tunnel is made ready for it and no more.
 #[inline(always)]
 fn rewrite<P: Packet, M: Mode>(
     packet: &mut P,
@@ -503,6 +510,7 @@ fn rewrite<P: Packet, M: Mode>(
     word: Word,
     to: &Rewrite,
     delivered: bool,
+    apart: bool,
 ) -> Result<(), Drop> {
     let kind = word.kind();
     let method = (kind & KIND_METHOD) as u8;
@@ -525,8 +533,12 @@ fn rewrite<P: Packet, M: Mode>(
     } else if !delivered && !tunnelled {
         done = direct::forward(packet, flow);
     }
-    if tunnelled {
-        done = done.and_then(|()| tunnel::forward(packet, flow, to.addresses));
+    if tunnelled && done.is_some() {
+        done = if apart {
+            direct::forward(packet, flow)
+        } else {
+            tunnel::forward(packet, flow, to.addresses)
+        };
     }
     done.ok_or(Drop::Headroom)
 }

@@ -5,8 +5,10 @@ use crate::conn::{self, Hash, Hints, Key, Set, Word};
 use crate::connect;
 use crate::drop::Drop;
 use crate::forward::nat;
+use crate::forward::tunnel;
 use crate::fragment::FragmentId;
 use crate::icmp;
+use crate::inner::Version;
 use crate::layout::{
     Control, Egress, MarkRule, NextHop, Runtime, Schedule, ServerRecord, ServiceId, ServiceRecord,
     Stats, Wanted, Wide,
@@ -19,9 +21,21 @@ use crate::rare;
 use crate::reuse;
 use crate::sched;
 use crate::track;
-use crate::wire::checksum::Diff;
+use crate::wire::checksum::{self, Diff};
 use crate::wire::icmp4::Message;
 use crate::wire::sctp;
+
+/// What lies between outer and inner header of a tunnelled packet, as far as a kernel that cuts
+/// aggregates into segments has to know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shell {
+    /// Nothing.
+    Ip,
+    /// A UDP header, and perhaps more.
+    Udp,
+    /// A GRE header.
+    Gre,
+}
 
 /// One frame, from the Ethernet header on.
 ///
@@ -78,14 +92,37 @@ pub trait Packet: Sized {
         false
     }
 
+    /// One's-complement sum of the `len` bytes at `at`, wherever they lie; an odd one out is padded
+    /// with zero.
+    ///
+    /// As here where every byte is at hand; a host whose packets come in pieces does it its way.
+    #[inline(always)]
+    fn sum(&self, at: usize, len: u32) -> Option<u32> {
+        let (mut sum, end) = (0, at + len as usize);
+        for word in (at..end.wrapping_sub(1)).step_by(2) {
+            sum = checksum::add(sum, self.read::<u16>(word)?.into());
+        }
+        if !len.is_multiple_of(2) {
+            sum = checksum::add(sum, u16::from_ne_bytes([self.read(end - 1)?, 0]).into());
+        }
+        Some(sum)
+    }
+
     /// Largest IP packet this frame will be on the wire: more than one for an aggregate (GSO).
     #[inline(always)]
     fn largest_datagram(&self, total_len: u16, _headers: u16) -> u16 {
         total_len
     }
 
-    /// Inserts an outer IPv4 header of 20 bytes at `l3`.
-    fn push_ipv4(&mut self, l3: usize, header: [u32; 5]) -> Option<()>;
+    /// True for an aggregate of segments (GSO), each of which will get checksums of its own.
+    #[inline(always)]
+    fn is_aggregate(&self) -> bool {
+        false
+    }
+
+    /// Makes room for `len` bytes at `l3`, where the caller will write a header of version `outer`
+    /// and the `shell`. The EtherType stays as it is.
+    fn push(&mut self, l3: usize, len: usize, outer: Version, shell: Shell) -> Option<()>;
 
     /// Makes room for `bytes` (28 or 48) at `l3` and cuts the frame to `len` bytes after that.
     fn reshape(&mut self, l3: usize, bytes: u32, len: u32) -> Option<()>;
@@ -371,6 +408,19 @@ pub trait Host: Tables + Sized {
     fn route(&self, destination: Be32) -> Route;
     /// The way to the IPv6 address at `destination`, which lies in the maps.
     fn route_wide(&self, destination: *const Address) -> Route;
+
+    /// [`tunnel::payload`] where needed, [`tunnel::seal`] and [`tunnel::wrap`], each in a stack frame of
+    /// its own.
+    #[inline(always)]
+    fn wrap_apart<P: Packet>(&self, packet: &mut P, l3: usize, server: u32) -> Option<()> {
+        let sum = if tunnel::is_summed(self, server) {
+            tunnel::payload(packet, l3)?
+        } else {
+            0
+        };
+        let seal = tunnel::seal(self, packet, l3, server, sum)?;
+        tunnel::wrap(self, packet, l3, server, seal)
+    }
 
     /// [`next_hop::refresh`], in a stack frame of its own.
     #[inline(always)]

@@ -429,6 +429,8 @@ pub struct Wanted {
     pub epoch: u32,
     /// [`NextHop::mtu`].
     pub mtu: u16,
+    /// Answer to the last question about a way.
+    pub answer: RouteAnswer,
     /// Next hop of [`crate::director::Verdict::Resolve`] when it is an IPv6 address.
     pub next: Address,
     /// Key of the persistence template.
@@ -439,6 +441,20 @@ pub struct Wanted {
     pub template_address: Address,
     /// Payload bytes that were looked at.
     pub text: [u8; TEXT],
+}
+
+/// What the kernel says of a way.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct RouteAnswer {
+    /// `BPF_FIB_LKUP_RET_*`.
+    pub code: i32,
+    /// Interface.
+    pub ifindex: u32,
+    /// Link-layer address of the next hop, as three words of memory order.
+    pub mac: [u16; 3],
+    /// MTU, 0 when unknown.
+    pub mtu: u16,
 }
 
 /// [`Wanted::state`]: from the packet.
@@ -462,6 +478,8 @@ pub struct NextHop {
 
 /// Egress index that stands for local delivery.
 pub const EGRESS_LOCAL: u16 = u16::MAX;
+/// Set in the egress index of a connection whose packets need more than the usual tunnel.
+pub const EGRESS_WRAPPED: u16 = 0x8000;
 /// Egress index 0 is never given out.
 pub const EGRESS_NONE: u16 = 0;
 
@@ -491,13 +509,25 @@ impl NextHop {
     /// True for the director's own stack.
     #[inline(always)]
     pub const fn is_local(&self) -> bool {
-        self.egress() == EGRESS_LOCAL
+        self.way as u16 == EGRESS_LOCAL
     }
 
     /// Index into the egress table.
     #[inline(always)]
     pub const fn egress(&self) -> u16 {
-        self.way as u16
+        self.way as u16 & !EGRESS_WRAPPED
+    }
+
+    /// The same way, for packets that are to be wrapped by [`crate::forward::tunnel::wrap`].
+    #[inline(always)]
+    pub const fn wrapped(self) -> Self {
+        Self::new(self.way | EGRESS_WRAPPED as u64, self.mtu)
+    }
+
+    /// See [`NextHop::wrapped`].
+    #[inline(always)]
+    pub const fn is_wrapped(&self) -> bool {
+        self.way as u16 & EGRESS_WRAPPED != 0 && !self.is_local()
     }
 }
 
@@ -542,6 +572,7 @@ const _: () = {
     assert!(size_of::<ServerRecord>() == 128);
     assert!(core::mem::offset_of!(ServerRecord, rip) == 64);
     assert!(size_of::<NextHop>() == 16);
+    assert!(MAX_EGRESS <= EGRESS_WRAPPED as u32);
     assert!(size_of::<Egress>() == 32);
     assert!(size_of::<Stats>() == 64);
     assert!(size_of::<MarkRule>() == 128);

@@ -29,6 +29,7 @@ pub mod forward;
 pub mod fragment;
 pub mod host;
 pub mod icmp;
+pub mod inner;
 pub mod layout;
 pub mod mark;
 pub mod mask;

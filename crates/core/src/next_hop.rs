@@ -170,23 +170,32 @@ pub fn refresh<H: Host>(host: &H, index: u32, tag: u64, epoch: u32) -> Refreshed
             found.code = Refreshed::UNRESOLVED;
             found.ifindex = ifindex;
             found.next = next;
+            found.hop = for_connection(NextHop::NONE, word, via);
         }
         Route::UnresolvedWide(ifindex) => {
             found.code = Refreshed::UNRESOLVED_WIDE;
             found.ifindex = ifindex;
+            found.hop = for_connection(NextHop::NONE, word, via);
         }
         Route::Unreachable => found.code = Refreshed::UNREACHABLE,
     }
     found
 }
 
-/// The hop as a slot keeps it: what a tunnel adds is off its MTU.
+/// The hop as a slot of a connection to `server` keeps it: what a tunnel adds is off its MTU, and one that
+/// is more than IPv4 in IPv4 is marked.
 #[inline(always)]
-pub(crate) fn for_connection(hop: NextHop, word: Word, _server: *const ServerRecord) -> NextHop {
+pub(crate) fn for_connection(hop: NextHop, word: Word, server: *const ServerRecord) -> NextHop {
     let tunnelled = !word.is_reply() && (word.kind() & KIND_METHOD) as u8 == forward::TUNNEL;
-    if tunnelled && !hop.is_local() {
-        NextHop::new(hop.way, hop.mtu.saturating_sub(tunnel::OVERHEAD))
-    } else {
+    if !tunnelled || hop.is_local() || server.is_null() {
+        return hop;
+    }
+    // SAFETY: server records live as long as the maps.
+    let (overhead, plain) = unsafe { (tunnel::overhead(server), tunnel::is_plain(server)) };
+    let hop = NextHop::new(hop.way, hop.mtu.saturating_sub(overhead));
+    if plain && word.proto() & proto::WIDE == 0 {
         hop
+    } else {
+        hop.wrapped()
     }
 }

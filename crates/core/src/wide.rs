@@ -58,7 +58,6 @@ pub(crate) fn rewrite<H: Host, P: Packet, M: Mode>(
 ) -> Result<(), Drop> {
     let (kind, reply) = (word.kind(), word.is_reply());
     let method = (kind & KIND_METHOD) as u8;
-    let tunnelled = method == forward::TUNNEL && !delivered;
     let step = u8::from(!delivered);
     let done = if M::RARE && flow.inner != 0 {
         if method == forward::NAT {
@@ -73,8 +72,5 @@ pub(crate) fn rewrite<H: Host, P: Packet, M: Mode>(
     } else {
         packet.write(flow.l3 + ipv6::HOP_LIMIT, flow.ttl.wrapping_sub(step))
     };
-    if tunnelled {
-        return Err(Drop::Headroom);
-    }
     done.ok_or(Drop::Headroom)
 }

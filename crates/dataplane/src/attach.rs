@@ -25,7 +25,8 @@ use crate::{Attachment, Error, Hook, HookChoice, Interface, driver};
 
 /// Place of our filter on a clsact qdisc.
 const PRIORITY: u16 = 50;
-const HANDLE: TcHandle = TcHandle::new(0, 0x7073);
+/// Handle of all our filters.
+pub(crate) const HANDLE: TcHandle = TcHandle::new(0, 0x7073);
 
 /// Kinds of pinned XDP links: the kernel does not tell of a link how it was attached.
 const XDP_NATIVE: &str = "xdp";
@@ -148,41 +149,14 @@ impl Attached {
                 _ => unreachable!("the object has it"),
             };
             if has_tcx() {
-                self.attach_tcx(program, interface, side)?;
+                let pin = self.pin(side.word(), interface.index);
+                attach_tcx(program, interface, side.attach_type(), &pin)?;
             } else {
-                attach_clsact(program, interface, side)?;
+                attach_clsact(program, interface, side.attach_type(), PRIORITY)?;
                 hook = Hook::Clsact;
             }
         }
         Ok(hook)
-    }
-
-    fn attach_tcx(
-        &self,
-        program: &mut SchedClassifier,
-        interface: &Interface,
-        side: Side,
-    ) -> Result<(), Error> {
-        let fail = |e: &dyn std::fmt::Display| refused(interface, "tcx", e);
-        let pin = self.pin(side.word(), interface.index);
-        if let Some(old) = pinned_link(&pin) {
-            let link = SchedClassifierLink::try_from(old).map_err(|e| fail(&e))?;
-            if let Ok(id) = program.attach_to_link(link) {
-                let link = program.take_link(id).map_err(|e| fail(&e))?;
-                mem::forget(FdLink::try_from(link).map_err(|e| fail(&e))?);
-                return Ok(());
-            }
-            // The pin was of an interface that is gone and whose number came back.
-            let _ = fs::remove_file(&pin);
-        }
-        let options = TcAttachOptions::TcxOrder(LinkOrder::default());
-        let id = program
-            .attach_with_options(&interface.name, side.attach_type(), options)
-            .map_err(|e| fail(&Error::bpf("attach", e)))?;
-        let link = program.take_link(id).map_err(|e| fail(&e))?;
-        let link = FdLink::try_from(link).map_err(|e| fail(&e))?;
-        mem::forget(link.pin(&pin).map_err(|e| fail(&e))?);
-        Ok(())
     }
 
     fn pin(&self, kind: &str, index: u32) -> PathBuf {
@@ -302,31 +276,56 @@ fn attach_xdp(
     Ok((hook, why))
 }
 
-fn attach_clsact(
+/// Attaches a program by tcx, in place of the one whose link is pinned at `pin`.
+pub(crate) fn attach_tcx(
     program: &mut SchedClassifier,
     interface: &Interface,
-    side: Side,
+    side: TcAttachType,
+    pin: &Path,
+) -> Result<(), Error> {
+    let fail = |e: &dyn std::fmt::Display| refused(interface, "tcx", e);
+    if let Some(old) = pinned_link(pin) {
+        let link = SchedClassifierLink::try_from(old).map_err(|e| fail(&e))?;
+        if let Ok(id) = program.attach_to_link(link) {
+            let link = program.take_link(id).map_err(|e| fail(&e))?;
+            mem::forget(FdLink::try_from(link).map_err(|e| fail(&e))?);
+            return Ok(());
+        }
+        // The pin was of an interface that is gone and whose number or name came back.
+        let _ = fs::remove_file(pin);
+    }
+    let options = TcAttachOptions::TcxOrder(LinkOrder::default());
+    let id = program
+        .attach_with_options(&interface.name, side, options)
+        .map_err(|e| fail(&Error::bpf("attach", e)))?;
+    let link = program.take_link(id).map_err(|e| fail(&e))?;
+    let link = FdLink::try_from(link).map_err(|e| fail(&e))?;
+    mem::forget(link.pin(pin).map_err(|e| fail(&e))?);
+    Ok(())
+}
+
+/// Attaches a program as a clsact filter, in place of the one with this priority.
+pub(crate) fn attach_clsact(
+    program: &mut SchedClassifier,
+    interface: &Interface,
+    side: TcAttachType,
+    priority: u16,
 ) -> Result<(), Error> {
     let fail = |e: &dyn std::fmt::Display| refused(interface, "TC", e);
     // It may be there already, by us or by somebody else.
     let _ = qdisc_add_clsact(&interface.name);
-    let old =
-        SchedClassifierLink::attached(&interface.name, side.attach_type(), PRIORITY, HANDLE, None)
-            .map_err(|e| fail(&e))?;
+    let old = SchedClassifierLink::attached(&interface.name, side, priority, HANDLE, None)
+        .map_err(|e| fail(&e))?;
     let id = match program.attach_to_link(old) {
         Ok(id) => id,
         Err(_) => {
             let options = NlOptions {
-                priority: PRIORITY,
+                priority,
                 handle: HANDLE,
                 classid: None,
             };
             program
-                .attach_with_options(
-                    &interface.name,
-                    side.attach_type(),
-                    TcAttachOptions::Netlink(options),
-                )
+                .attach_with_options(&interface.name, side, TcAttachOptions::Netlink(options))
                 .map_err(|e| fail(&Error::bpf("attach", e)))?
         }
     };

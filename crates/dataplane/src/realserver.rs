@@ -1,74 +1,152 @@
-//! The real server's side: taking the outer header off tunnelled packets.
+//! The real server's side: taking the outer headers off tunnelled packets.
 
 use std::fs;
 use std::io;
-use std::mem;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
-use aya::EbpfLoader;
-use aya::programs::links::FdLink;
-use aya::programs::tc::{
-    NlOptions, SchedClassifierLink, TcAttachOptions, TcHandle, qdisc_add_clsact,
-};
-use aya::programs::{LinkOrder, Program, TcAttachType};
+use aya::maps::{Map, MapData, PerCpuArray};
+use aya::programs::tc::SchedClassifierLink;
+use aya::programs::{Program, SchedClassifier, TcAttachType};
+use aya::{Ebpf, EbpfLoader};
+use pointsman_core::addr::{Address, Be32};
+pub use pointsman_core::realserver::{MAX_DIRECTORS, MAX_GUE_PORTS};
+use pointsman_core::realserver::{Outcome, mapped};
 
-use crate::attach::{drop_link, has_tcx};
+use crate::attach::{HANDLE, attach_clsact, attach_tcx, drop_link, has_tcx};
+use crate::test_run::{Run, run_classifier};
 use crate::{Error, Interface, object};
 
 const PROGRAM: &str = "decapsulate";
+const COUNTERS: &str = "DECAPSULATED";
 const PREFIX: &str = "decapsulate-";
+/// Place of the filter on a clsact qdisc: before a director's.
 const PRIORITY: u16 = 49;
-const HANDLE: TcHandle = TcHandle::new(0, 0x7073);
 
-/// Attaches the decapsulator (IPIP) to an interface of this namespace, so that it outlives this
-/// process. A mark in `pin_dir` (the pinned link, where the kernel has tcx) remembers it.
+/// Which tunnelled packets a real server takes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Accept {
+    /// Outer sources; anybody if empty. At most [`MAX_DIRECTORS`].
+    pub directors: Vec<IpAddr>,
+    /// UDP ports that carry GUE. At most [`MAX_GUE_PORTS`].
+    pub gue_ports: Vec<u16>,
+}
+
+/// Packets that met the decapsulator, by what became of them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Count {
+    /// [`Outcome::name`].
+    pub name: &'static str,
+    /// Packets.
+    pub packets: u64,
+}
+
+/// The decapsulator, loaded.
+pub struct Decapsulator {
+    ebpf: Ebpf,
+    pins: PathBuf,
+}
+
+impl Decapsulator {
+    /// Loads it. Its counters are pinned in `pin_dir`, or taken over from there.
+    ///
+    /// # Errors
+    /// [`Error::Bpf`] when the kernel refuses it.
+    ///
+    /// # Panics
+    /// With more directors or ports than there is room for.
+    pub fn load(pin_dir: &Path, accept: &Accept) -> Result<Self, Error> {
+        let mut directors = [0u32; 4 * MAX_DIRECTORS];
+        for (place, director) in accept.directors.iter().enumerate() {
+            let words = match director {
+                IpAddr::V4(v4) => mapped(Be32::from_octets(v4.octets())),
+                IpAddr::V6(v6) => Address::v6(v6.octets()).0,
+            };
+            directors[4 * place..][..4].copy_from_slice(&words);
+        }
+        let mut gue_ports = [0u16; MAX_GUE_PORTS];
+        for (place, port) in accept.gue_ports.iter().enumerate() {
+            gue_ports[place] = port.to_be();
+        }
+        let count = accept.directors.len() as u32;
+        let mut ebpf = EbpfLoader::new()
+            .override_global("DIRECTORS", &directors[..], true)
+            .override_global("DIRECTOR_COUNT", &count, true)
+            .override_global("GUE_PORTS", &gue_ports[..], true)
+            .map_pin_path(COUNTERS, pin_dir.join(COUNTERS))
+            .load(object::realserver())
+            .map_err(|e| Error::bpf("loading the eBPF object", e))?;
+        program(&mut ebpf)
+            .load()
+            .map_err(|e| Error::bpf("loading the decapsulator", e))?;
+        let pins = pin_dir.to_owned();
+        Ok(Self { ebpf, pins })
+    }
+
+    /// Attaches it to an interface of this namespace, in place of what was there, so that it outlives
+    /// this process. A mark in the pin directory (the pinned link, where the kernel has tcx) remembers
+    /// it.
+    ///
+    /// # Errors
+    /// [`Error::Interface`] when the interface cannot carry it.
+    pub fn attach(&mut self, interface: &Interface) -> Result<(), Error> {
+        let pin = pin_of(&self.pins, &interface.name);
+        let program = program(&mut self.ebpf);
+        if has_tcx() {
+            return attach_tcx(program, interface, TcAttachType::Ingress, &pin);
+        }
+        attach_clsact(program, interface, TcAttachType::Ingress, PRIORITY)?;
+        // A filter has no link to pin; the pinned program marks the interface.
+        let _ = fs::remove_file(&pin);
+        program.pin(&pin).map_err(|e| Error::Interface {
+            name: interface.name.clone(),
+            reason: format!("pinning the program: {e}"),
+        })
+    }
+
+    /// Runs it on a packet that came in by interface `ingress` (0: as the kernel likes).
+    ///
+    /// # Errors
+    /// What the kernel refuses, such as a frame under 14 bytes.
+    pub fn run(&mut self, packet: &[u8], ingress: u32) -> Result<Run, Error> {
+        run_classifier(program(&mut self.ebpf), packet, ingress)
+    }
+
+    /// Instructions the verifier looked at.
+    ///
+    /// # Errors
+    /// When the kernel does not tell.
+    pub fn verified_instructions(&mut self) -> Result<u32, Error> {
+        let info = program(&mut self.ebpf)
+            .info()
+            .map_err(|e| Error::bpf("asking about the decapsulator", e))?;
+        Ok(info.verified_instruction_count().unwrap_or(0))
+    }
+}
+
+fn program(ebpf: &mut Ebpf) -> &mut SchedClassifier {
+    match ebpf.program_mut(PROGRAM) {
+        Some(Program::SchedClassifier(program)) => program,
+        _ => unreachable!("the object has it"),
+    }
+}
+
+/// What became of packets, since the decapsulator was first loaded with these pins.
 ///
 /// # Errors
-/// [`Error::Interface`] when the interface cannot carry it.
-pub fn attach(pin_dir: &Path, interface: &Interface) -> Result<(), Error> {
-    let fail = |e: &dyn std::fmt::Display| Error::Interface {
-        name: interface.name.clone(),
-        reason: format!("TC refused: {e}"),
+/// [`Error::Bpf`] when the counters cannot be read; they are missing where none was loaded.
+pub fn counts(pin_dir: &Path) -> Result<Vec<Count>, Error> {
+    let fail = |e: aya::maps::MapError| Error::bpf("reading the decapsulator's counters", e);
+    let map = MapData::from_pin(pin_dir.join(COUNTERS)).map_err(fail)?;
+    let map = PerCpuArray::<_, u64>::try_from(Map::PerCpuArray(map)).map_err(fail)?;
+    let count = |outcome: Outcome| {
+        let of_cpus = map.get(&(outcome as u32), 0).map_err(fail)?;
+        Ok(Count {
+            name: outcome.name(),
+            packets: of_cpus.iter().sum(),
+        })
     };
-    let pin = pin_of(pin_dir, &interface.name);
-    if pin.exists() {
-        return Ok(());
-    }
-    let mut ebpf = EbpfLoader::new()
-        .load(object::realserver())
-        .map_err(|e| Error::bpf("loading the eBPF object", e))?;
-    let Some(Program::SchedClassifier(program)) = ebpf.program_mut(PROGRAM) else {
-        unreachable!("the object has it");
-    };
-    program
-        .load()
-        .map_err(|e| Error::bpf("loading the decapsulator", e))?;
-    if !has_tcx() {
-        let _ = qdisc_add_clsact(&interface.name);
-        let options = NlOptions {
-            priority: PRIORITY,
-            handle: HANDLE,
-            classid: None,
-        };
-        let id = program
-            .attach_with_options(
-                &interface.name,
-                TcAttachType::Ingress,
-                TcAttachOptions::Netlink(options),
-            )
-            .map_err(|e| fail(&Error::bpf("attach", e)))?;
-        mem::forget(program.take_link(id).map_err(|e| fail(&e))?);
-        // A filter has no link to pin; the pinned program marks the interface.
-        return program.pin(&pin).map_err(|e| fail(&e));
-    }
-    let options = TcAttachOptions::TcxOrder(LinkOrder::default());
-    let id = program
-        .attach_with_options(&interface.name, TcAttachType::Ingress, options)
-        .map_err(|e| fail(&Error::bpf("attach", e)))?;
-    let link = program.take_link(id).map_err(|e| fail(&e))?;
-    let link = FdLink::try_from(link).map_err(|e| fail(&e))?;
-    mem::forget(link.pin(&pin).map_err(|e| fail(&e))?);
-    Ok(())
+    Outcome::COUNTED.into_iter().map(count).collect()
 }
 
 /// Names of interfaces it is attached to.
@@ -101,7 +179,13 @@ pub fn detach_all(pin_dir: &Path) -> Result<(), Error> {
             return Err(Error::os(format!("removing {}", pin.display()), stays));
         }
     }
-    Ok(())
+    let counters = pin_dir.join(COUNTERS);
+    match fs::remove_file(&counters) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => {
+            Err(Error::os(format!("removing {}", counters.display()), e))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn pin_of(pin_dir: &Path, interface: &str) -> PathBuf {

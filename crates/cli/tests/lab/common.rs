@@ -28,6 +28,8 @@ pub struct Stage {
     /// The network.
     pub net: Topology,
     method: Method,
+    /// ipvsadm's options of the forwarding method.
+    pub flag: &'static str,
 }
 
 impl Stage {
@@ -35,7 +37,17 @@ impl Stage {
     pub fn new(method: Method, hook: Hook) -> Self {
         let net = Topology::build(&Plan::test(method, hook == Hook::Xdp)).unwrap();
         let pages = net.serve(PORT).unwrap();
-        let stage = Self { pages, net, method };
+        let flag = match method {
+            Method::Nat => "-m",
+            Method::DirectRouting => "-g",
+            Method::Tunnel => "-i",
+        };
+        let stage = Self {
+            pages,
+            net,
+            method,
+            flag,
+        };
         if method == Method::Tunnel {
             for server in &stage.net.servers {
                 stage.pointsman(
@@ -72,15 +84,6 @@ impl Stage {
         self.director().ipvsadm(line).unwrap()
     }
 
-    /// ipvsadm's letter of the forwarding method.
-    pub fn flag(&self) -> &'static str {
-        match self.method {
-            Method::Nat => "-m",
-            Method::DirectRouting => "-g",
-            Method::Tunnel => "-i",
-        }
-    }
-
     /// VIP and port of the TCP service.
     pub fn service(&self) -> SocketAddrV4 {
         self.net.service(PORT)
@@ -89,7 +92,7 @@ impl Stage {
     /// A TCP service with every real server, weight 1.
     #[track_caller]
     pub fn balance(&self, scheduler: &str) {
-        let (service, flag) = (self.service(), self.flag());
+        let (service, flag) = (self.service(), self.flag);
         self.ipvsadm(&format!("-A -t {service} -s {scheduler}"));
         for server in &self.net.servers {
             self.ipvsadm(&format!("-a -t {service} -r {}:{PORT} {flag}", server.addr));
@@ -211,8 +214,7 @@ pub fn datagrams_are_echoed(stage: &Stage) {
         echoes.push(echo.unwrap());
         stage.ipvsadm(&format!(
             "-a -u {service} -r {}:{ECHO} {}",
-            server.addr,
-            stage.flag()
+            server.addr, stage.flag
         ));
     }
     let mut clients_of = BTreeMap::<String, u32>::new();

@@ -53,6 +53,12 @@ pub fn add(a: u32, b: u32) -> u32 {
     (sum as u32).wrapping_add((sum >> 32) as u32)
 }
 
+/// The sum of words as they lie in memory.
+#[inline(always)]
+pub fn add_all<const N: usize>(words: [u32; N]) -> u32 {
+    words.into_iter().fold(0, add)
+}
+
 /// Folds an accumulator into 16 bits (not inverted).
 #[inline(always)]
 pub fn fold(sum: u32) -> u16 {

@@ -4,6 +4,8 @@
 
 pub mod checksum;
 pub mod ethernet;
+pub mod gre;
+pub mod gue;
 pub mod icmp4;
 pub mod icmp6;
 pub mod ipv4;

@@ -107,8 +107,14 @@ impl Tables {
             .find_server(index, &spec.key)
             .ok_or(Error::NoSuchDestination)?;
         self.keep_place(index, None);
-        self.servers.get_mut(&server).expect("listed").spec = *spec;
+        let known = self.servers.get_mut(&server).expect("listed");
+        let otherwise = known.spec.forwarding != spec.forwarding;
+        known.spec = *spec;
         self.describe_server(server, spec);
+        if otherwise {
+            // Another tunnel takes another number of bytes.
+            self.advance_epoch();
+        }
         self.compile(index)
     }
 
@@ -189,9 +195,6 @@ impl Tables {
             .expect("indexed services exist");
         validate::server(&service.spec, spec)?;
         let missing = match spec.forwarding {
-            Forwarding::Tunnel(Encapsulation::Gue { .. } | Encapsulation::Gre { .. }) => {
-                Some("GUE and GRE tunnels")
-            }
             _ if spec.upper_threshold != 0 || spec.lower_threshold != 0 => {
                 Some("connection thresholds")
             }

@@ -2,6 +2,8 @@
 //!
 //! Rows are played by [`world::World::play`]: description, tables, frames in, what becomes of them.
 
+mod decapsulation;
+mod encapsulation;
 mod errors;
 mod forwarding;
 mod frame;
@@ -12,6 +14,7 @@ mod schedulers;
 mod states;
 mod user;
 mod world;
+mod wrap;
 
 #[test]
 fn every_program_passes_the_verifier() {

@@ -7,7 +7,8 @@ use pointsman_core::conn::{Hints, Set};
 use pointsman_core::director::{self, Narrow, OneNarrow, OneWide, Verdict, Wide, call};
 use pointsman_core::drop::Drop;
 use pointsman_core::fragment::FragmentId;
-use pointsman_core::host::{self, Packet, Route, Tables as _};
+use pointsman_core::host::{self, Packet, Route, Shell, Tables as _};
+use pointsman_core::inner::Version;
 use pointsman_core::layout::{
     self, Control, Egress, MarkRule, NextHop, Runtime, ServerRecord, ServiceId, ServiceRecord,
     Stats, Wanted,
@@ -152,13 +153,18 @@ impl UserSpace {
 }
 
 /// The host the core sees for one packet.
-struct User<'a, const HANDS_UP: bool> {
+pub struct User<'a, const HANDS_UP: bool> {
     world: &'a UserSpace,
     ingress: u32,
     to: [u8; 6],
 }
 
-impl<const HANDS_UP: bool> User<'_, HANDS_UP> {
+impl<'a, const HANDS_UP: bool> User<'a, HANDS_UP> {
+    /// For a frame to the link-layer address `to` that came in by an interface.
+    pub fn new(world: &'a UserSpace, ingress: u32, to: [u8; 6]) -> Self {
+        Self { world, ingress, to }
+    }
+
     fn maps(&self) -> &Maps {
         self.world.tables.maps()
     }
@@ -334,8 +340,8 @@ impl Packet for Bytes {
         Some(bytes.as_ptr().cast::<T>().cast_mut())
     }
 
-    fn push_ipv4(&mut self, l3: usize, header: [u32; 5]) -> Option<()> {
-        self.make_room(l3, header.into_iter().flat_map(u32::to_ne_bytes))
+    fn push(&mut self, l3: usize, len: usize, _outer: Version, _shell: Shell) -> Option<()> {
+        self.make_room(l3, vec![0; len])
     }
 
     fn reshape(&mut self, l3: usize, bytes: u32, len: u32) -> Option<()> {

@@ -92,10 +92,10 @@ pub struct World {
 }
 
 /// Removes pins also when a test panics.
-struct Pins(PathBuf);
+pub struct Pins(pub PathBuf);
 
 impl Pins {
-    fn new() -> Self {
+    pub fn new() -> Self {
         static N: AtomicU32 = AtomicU32::new(0);
         let n = N.fetch_add(1, Ordering::Relaxed);
         let dir = PathBuf::from(format!("/sys/fs/bpf/pm-test-{}-{n}", std::process::id()));
@@ -328,8 +328,29 @@ impl Stage<'_> {
         }
     }
 
+    /// True in the kernel, false in user space.
+    pub fn is_real(&self) -> bool {
+        self.real
+    }
+
+    /// The director in user space.
+    pub fn user(&self) -> &UserSpace {
+        &self.world.user
+    }
+
+    /// Index of the first server there is.
+    pub fn first_server(&mut self) -> u32 {
+        let servers = &self.tables().maps().servers;
+        let in_use = |&i: &u32| {
+            servers
+                .read(i)
+                .is_some_and(|s| s.in_use != 0 && s.flags & 1 != 0)
+        };
+        (0..servers.len()).find(in_use).expect("a server")
+    }
+
     /// No services, no connections, default timeouts.
-    fn reset(&mut self) {
+    pub fn reset(&mut self) {
         let tables = self.tables();
         tables.clear_connections();
         tables.flush();
