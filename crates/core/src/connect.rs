@@ -53,6 +53,22 @@ pub fn may_open(flow: &Flow) -> bool {
     opens && flow.key.sport() != FTP_DATA
 }
 
+/// Tells schedulers what the packet asks for.
+#[inline(always)]
+pub fn want<T: Tables>(tables: &T, key: &Key) {
+    if let Some(wanted) = tables.wanted() {
+        // SAFETY: the record is this CPU's.
+        unsafe {
+            atomic::store(&raw mut (*wanted).source, Address::v4(key.source()));
+            atomic::store(
+                &raw mut (*wanted).destination,
+                Address::v4(key.destination()),
+            );
+            atomic::store(&raw mut (*wanted).flow.key, *key);
+        }
+    }
+}
+
 /// Makes the connection of a packet that [`may_open`] one.
 #[inline(always)]
 pub fn connect<H: Host>(host: &H, flow: &Flow, hash: Hash, now: u32) -> Outcome {
@@ -69,6 +85,7 @@ pub fn connect<H: Host>(host: &H, flow: &Flow, hash: Hash, now: u32) -> Outcome 
     if !host.is_for_us() {
         return Outcome::NOT_OURS;
     }
+    host.want_apart(key);
     let index = host.schedule_apart(service);
     if index == NO_SERVER {
         return Outcome::refuse(Drop::NoDestination);
@@ -172,6 +189,7 @@ fn make<H: Host>(host: &H, key: &Key, tcp_flags: u8, index: u32, hash: Hash, now
         atomic::store(&raw mut (*slot).mtu, hop.mtu);
         atomic::store(&raw mut (*slot).epoch, Tag::stamp(request.tag, epoch));
         count_in(server, word);
+        host.evaluate_apart(index);
         if partner != NO_PARTNER && local {
             atomic::store(&raw mut (*runtime).local_replies, 1);
         }

@@ -29,12 +29,14 @@ pub mod forward;
 pub mod host;
 pub mod icmp;
 pub mod layout;
+pub mod locality;
 pub mod mask;
 pub mod next_hop;
-
+pub mod overload;
 pub mod parse;
 pub mod proto;
 pub mod realserver;
 pub mod sched;
+pub mod siphash;
 pub mod track;
 pub mod wire;

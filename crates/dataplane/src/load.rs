@@ -12,8 +12,8 @@ use aya::maps::{Array, HashMap, Map, MapData, ProgramArray};
 use aya::programs::{Program, ProgramFd, SchedClassifier, TestRun as _, TestRunOptions, Xdp};
 use aya::{Ebpf, EbpfLoader, Pod};
 use pointsman_core::layout::{
-    DROP_SLOTS, MAX_EGRESS, MAX_SCHEDULE_WORDS, MAX_SERVERS, MAX_SERVICES, Runtime, ServiceId,
-    VERSION, WAYS,
+    DROP_SLOTS, LOCALITIES, MAX_EGRESS, MAX_SCHEDULE_WORDS, MAX_SERVERS, MAX_SERVICES, Runtime,
+    ServiceId, VERSION, WAYS,
 };
 
 use crate::attach::Attached;
@@ -25,7 +25,7 @@ use crate::{Attachment, DropCount, Error, Hook, HookChoice, Interface, object};
 const BPF_F_MMAPABLE: u32 = 1 << 10;
 
 /// The maps of the object that are pinned.
-const MAPS: [&str; 16] = [
+const MAPS: [&str; 17] = [
     "RUNTIME",
     "CONNECTIONS",
     "HINTS",
@@ -36,6 +36,7 @@ const MAPS: [&str; 16] = [
     "SERVICES",
     "SERVERS",
     "SCHEDULES",
+    "LOCALITY",
     "STATS",
     "DROPS",
     "EGRESS",
@@ -403,6 +404,7 @@ fn map_all(ebpf: &mut Ebpf, pin_dir: &Path, sets: u32, cpus: u32) -> Result<Maps
         services: mapped(ebpf, "SERVICES", MAX_SERVICES)?,
         servers: mapped(ebpf, "SERVERS", MAX_SERVERS)?,
         schedules: mapped(ebpf, "SCHEDULES", MAX_SCHEDULE_WORDS)?,
+        locality: mapped(ebpf, "LOCALITY", LOCALITIES)?,
         stats: mapped(ebpf, "STATS", cpus * MAX_SERVERS)?,
         drops: mapped(ebpf, "DROPS", cpus * DROP_SLOTS)?,
         egress: mapped(ebpf, "EGRESS", MAX_EGRESS)?,

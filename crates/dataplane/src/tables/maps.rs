@@ -1,14 +1,17 @@
 //! The shared tables as user space sees them, and user space as a host of the core.
 
 use std::collections::HashMap;
+use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 
 use pointsman_core::conn::{Hints, Set};
 use pointsman_core::drop::Drop;
 use pointsman_core::host;
 use pointsman_core::layout::{
-    Control, DROP_SLOTS, EVICTIONS, Egress, MAX_EGRESS, MAX_SCHEDULE_WORDS, MAX_SERVERS,
-    MAX_SERVICES, Runtime, ServerRecord, ServiceId, ServiceRecord, Stats, WAYS, Wanted, Wide,
+    Control, DROP_SLOTS, EVICTIONS, Egress, LOCALITIES, MAX_EGRESS, MAX_SCHEDULE_WORDS,
+    MAX_SERVERS, MAX_SERVICES, Runtime, ServerRecord, ServiceId, ServiceRecord, Stats, WAYS,
+    Wanted, Wide,
 };
+use pointsman_core::locality;
 
 use crate::memory::Mapped;
 
@@ -72,6 +75,8 @@ pub struct Maps {
     pub servers: Mapped<ServerRecord>,
     /// Scheduling tables.
     pub schedules: Mapped<u64>,
+    /// What lblc and lblcr remember.
+    pub locality: Mapped<locality::Entry>,
     /// Counters, a stripe for each CPU.
     pub stats: Mapped<Stats>,
     /// Drop counters, a stripe for each CPU.
@@ -101,6 +106,7 @@ impl Maps {
             services: Mapped::in_memory(MAX_SERVICES),
             servers: Mapped::in_memory(MAX_SERVERS),
             schedules: Mapped::in_memory(MAX_SCHEDULE_WORDS),
+            locality: Mapped::in_memory(LOCALITIES),
             stats: Mapped::in_memory(MAX_SERVERS),
             drops: Mapped::in_memory(DROP_SLOTS),
             egress: Mapped::in_memory(MAX_EGRESS),
@@ -162,6 +168,13 @@ impl host::Tables for Maps {
     }
     fn schedule_word(&self, index: u32) -> Option<u64> {
         self.schedules.read(index)
+    }
+    fn locality(&self, index: u32) -> Option<*mut locality::Entry> {
+        self.locality.at(index)
+    }
+    fn random(&self) -> u32 {
+        // Each has a new key.
+        RandomState::new().build_hasher().finish() as u32
     }
     fn stats(&self, server: u32) -> Option<*mut Stats> {
         self.stats.at(server)

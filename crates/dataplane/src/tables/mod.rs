@@ -4,8 +4,11 @@
 //! What this module keeps besides is an index of it, and the rate estimators.
 
 mod adopt;
+mod arena;
 mod counters;
 mod egress;
+mod hashing;
+mod locality;
 pub mod maps;
 mod place;
 mod schedule;
@@ -24,8 +27,10 @@ use pointsman_model::{
 };
 
 use crate::Interface;
+use arena::{Arena, Block};
+use locality::Upkeep;
 use maps::Maps;
-use schedule::{Arena, Block, Place};
+use schedule::Place;
 pub use sweep::Sweep;
 
 /// The tables shared with the programs, and IPVS's operations on them.
@@ -55,6 +60,7 @@ struct Service {
     servers: Vec<u32>,
     place: Place,
     block: Option<Block>,
+    upkeep: Upkeep,
     rates: RateEstimator,
 }
 
@@ -149,10 +155,11 @@ impl Tables {
         }
     }
 
-    /// Removes lapsed connections, settles the counts of their servers, and frees servers nobody
-    /// refers to any more; to be called every second.
+    /// Removes lapsed connections, settles the counts of their servers, tends the caches of lblc and
+    /// lblcr, and frees servers nobody refers to any more; to be called every second.
     pub fn sweep(&mut self) -> Sweep {
         let done = self.sweep_connections();
+        self.tend_caches();
         self.empty_trash();
         done
     }

@@ -11,8 +11,10 @@ use pointsman_core::host::Tables as _;
 use pointsman_core::layout::{
     MAX_SERVERS, SERVER_AVAILABLE, SERVER_NEIGHBOUR_DEAD, SERVER_NO_ROUTE, ServerRecord,
 };
+use pointsman_core::overload;
 use pointsman_model::{
-    Encapsulation, Error, Forwarding, RateEstimator, ServerKey, ServerSpec, ServiceKey, validate,
+    Encapsulation, Error, Forwarding, RateEstimator, ServerKey, ServerSpec, ServiceKey, Weight,
+    validate,
 };
 
 use super::{Server, Tables, counters};
@@ -48,6 +50,7 @@ impl Tables {
                 (&raw mut (*at).service).write_volatile(index);
                 (&raw mut (*at).order).write_volatile(order);
                 (&raw mut (*at).idle_since).write_volatile(0);
+                (&raw mut (*at).last_weight).write_volatile(0);
             }
         });
         self.describe_server(server, spec);
@@ -88,9 +91,15 @@ impl Tables {
             .find_server(index, &spec.key)
             .ok_or(Error::NoSuchDestination)?;
         self.keep_place(index, None);
-        self.servers.get_mut(&server).expect("listed").spec = *spec;
+        let known = &mut self.servers.get_mut(&server).expect("listed").spec;
+        let old = std::mem::replace(known, *spec);
         self.describe_server(server, spec);
-        self.compile(index)
+        let edited = self.compile(index);
+        if edited.is_err() {
+            self.servers.get_mut(&server).expect("listed").spec = old;
+            self.describe_server(server, &old);
+        }
+        edited
     }
 
     /// Removes a real server; its connections stay and their packets are dropped, as in IPVS.
@@ -173,9 +182,6 @@ impl Tables {
             Forwarding::Tunnel(Encapsulation::Gue { .. } | Encapsulation::Gre { .. }) => {
                 Some("GUE and GRE tunnels")
             }
-            _ if spec.upper_threshold != 0 || spec.lower_threshold != 0 => {
-                Some("connection thresholds")
-            }
             _ => None,
         };
         if let Some(what) = missing {
@@ -194,7 +200,13 @@ impl Tables {
             unsafe {
                 (&raw mut (*at).method).write_volatile(method(spec.forwarding));
                 (&raw mut (*at).weight).write_volatile(spec.weight.get());
+                if spec.weight != Weight::QUIESCED {
+                    (&raw mut (*at).last_weight).write_volatile(spec.weight.get());
+                }
+                (&raw mut (*at).upper_threshold).write_volatile(spec.upper_threshold);
+                (&raw mut (*at).lower_threshold).write_volatile(spec.lower_threshold);
             }
+            overload::update(&self.maps, server);
         });
         self.set_flag(server, SERVER_AVAILABLE, true);
     }

@@ -11,6 +11,7 @@ use pointsman_core::host::{self, Packet, Route};
 use pointsman_core::layout::{
     Control, Egress, NextHop, Runtime, ServerRecord, ServiceId, ServiceRecord, Stats, Wanted, Wide,
 };
+use pointsman_core::locality;
 use pointsman_core::wire::ethernet;
 use pointsman_dataplane::Tables;
 use pointsman_dataplane::tables::maps::Maps;
@@ -177,6 +178,12 @@ impl<const HANDS_UP: bool> host::Tables for User<'_, HANDS_UP> {
     }
     fn schedule_word(&self, index: u32) -> Option<u64> {
         self.maps().schedule_word(index)
+    }
+    fn locality(&self, index: u32) -> Option<*mut locality::Entry> {
+        self.maps().locality(index)
+    }
+    fn random(&self) -> u32 {
+        self.maps().random()
     }
     fn stats(&self, server: u32) -> Option<*mut Stats> {
         self.maps().stats(server)
