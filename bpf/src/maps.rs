@@ -8,9 +8,11 @@ use pointsman_core::conn::{Hints, Set};
 use pointsman_core::director::call;
 use pointsman_core::fragment::{FRAGMENTS, FragmentId};
 use pointsman_core::layout::{
-    Control, DROP_SLOTS, Egress, MAX_EGRESS, MAX_MARK_RULES, MAX_SCHEDULE_WORDS, MAX_SERVERS,
-    MAX_SERVICES, MarkRule, Runtime, ServerRecord, ServiceId, ServiceRecord, Stats, Wanted, Wide,
+    Control, DROP_SLOTS, Egress, LOCALITIES, MAX_EGRESS, MAX_MARK_RULES, MAX_SCHEDULE_WORDS,
+    MAX_SERVERS, MAX_SERVICES, MarkRule, Runtime, ServerRecord, ServiceId, ServiceRecord, Stats,
+    Wanted, Wide,
 };
+use pointsman_core::locality;
 
 const BPF_F_NO_PREALLOC: u32 = 1;
 
@@ -45,6 +47,9 @@ pub static SERVERS: Array<ServerRecord> = Array::with_max_entries(MAX_SERVERS, B
 /// Scheduling tables.
 #[map]
 pub static SCHEDULES: Array<u64> = Array::with_max_entries(MAX_SCHEDULE_WORDS, BPF_F_MMAPABLE);
+/// What lblc and lblcr remember.
+#[map]
+pub static LOCALITY: Array<locality::Entry> = Array::with_max_entries(LOCALITIES, BPF_F_MMAPABLE);
 /// Counters of real servers, a stripe for each CPU.
 #[map]
 pub static STATS: Array<Stats> = Array::with_max_entries(MAX_SERVERS, BPF_F_MMAPABLE);

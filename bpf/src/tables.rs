@@ -4,7 +4,7 @@ use core::ffi::c_void;
 use core::mem::MaybeUninit;
 
 use aya_ebpf::Global;
-use aya_ebpf::helpers::generated::{bpf_get_smp_processor_id, bpf_jiffies64};
+use aya_ebpf::helpers::generated::{bpf_get_prandom_u32, bpf_get_smp_processor_id, bpf_jiffies64};
 use pointsman_core::addr::{Address, Be32};
 use pointsman_core::conn::{self, Hash, Hints, Key, Set, Word};
 use pointsman_core::connect;
@@ -17,11 +17,11 @@ use pointsman_core::layout::{
 };
 use pointsman_core::next_hop::Refreshed;
 use pointsman_core::wire::sctp;
-use pointsman_core::{mark, open, persist, proto, rare, reuse, sched, track};
+use pointsman_core::{locality, mark, open, overload, persist, proto, rare, reuse, sched, track};
 
 use crate::maps::{
-    CONNECTIONS, CONTROLS, DROPS, EGRESS, FRAGMENT_PORTS, HINTS, MARK_RULES, RUNTIME, SCHEDULES,
-    SERVERS, SERVICE_IDS, SERVICES, STATS, WANTED, WIDE,
+    CONNECTIONS, CONTROLS, DROPS, EGRESS, FRAGMENT_PORTS, HINTS, LOCALITY, MARK_RULES, RUNTIME,
+    SCHEDULES, SERVERS, SERVICE_IDS, SERVICES, STATS, WANTED, WIDE,
 };
 use crate::route;
 
@@ -123,6 +123,17 @@ impl<C> Tables for Kernel<'_, C> {
     }
 
     #[inline(always)]
+    fn locality(&self, index: u32) -> Option<*mut locality::Entry> {
+        LOCALITY.get_ptr_mut(index)
+    }
+
+    #[inline(always)]
+    fn random(&self) -> u32 {
+        // SAFETY: the helper takes nothing.
+        unsafe { bpf_get_prandom_u32() }
+    }
+
+    #[inline(always)]
     fn stats(&self, server: u32) -> Option<*mut Stats> {
         STATS.get_ptr_mut(cpu().wrapping_mul(MAX_SERVERS).wrapping_add(server))
     }
@@ -179,8 +190,93 @@ impl<C> Tables for Kernel<'_, C> {
     }
 
     #[inline(always)]
-    fn place_apart(&self, schedule: Schedule, place: u32) -> u32 {
-        pm_place(schedule.0, place)
+    fn segment_apart(&self, schedule: Schedule, place: u32) -> u32 {
+        pm_segment(schedule.0, place)
+    }
+
+    #[inline(always)]
+    fn reached_apart(&self, schedule: Schedule, weight: u32) -> u32 {
+        pm_reached(schedule.0, weight)
+    }
+
+    #[inline(always)]
+    fn eligible_apart(&self, from: u32, to: u32) -> u32 {
+        pm_eligible(from, to)
+    }
+
+    #[inline(always)]
+    fn least_apart(&self, schedule: Schedule) -> u32 {
+        pm_least(schedule.0)
+    }
+
+    #[inline(always)]
+    fn stride_apart(&self, schedule: Schedule, first: u32, best: u32) -> u32 {
+        pm_stride(schedule.0, first, best)
+    }
+
+    #[inline(always)]
+    fn pass_over_apart(&self, schedule: Schedule, place: u32, heaviest: u32) -> u32 {
+        pm_pass_over(schedule.0, place, heaviest)
+    }
+
+    #[inline(always)]
+    fn weights_apart(&self, schedule: Schedule) -> u64 {
+        pm_weights(schedule.0)
+    }
+
+    #[inline(always)]
+    fn drawn_apart(&self, schedule: Schedule, draw: u64) -> u32 {
+        pm_drawn(schedule.0, draw)
+    }
+
+    #[inline(always)]
+    fn any_usable_apart(&self, schedule: Schedule) -> bool {
+        pm_any_usable(schedule.0) != 0
+    }
+
+    #[inline(always)]
+    fn try_others_apart(&self, schedule: Schedule, hashed: u32, begin: u32) -> u32 {
+        pm_try_others(schedule.0, hashed, begin)
+    }
+
+    #[inline(always)]
+    fn half_idle_apart(&self, schedule: Schedule) -> bool {
+        pm_half_idle(schedule.0) != 0
+    }
+
+    #[inline(always)]
+    fn lblc_apart(&self, service: u32, schedule: Schedule) -> u32 {
+        pm_lblc(service, schedule.0)
+    }
+
+    #[inline(always)]
+    fn lblcr_apart(&self, service: u32, schedule: Schedule) -> u32 {
+        pm_lblcr(service, schedule.0)
+    }
+
+    #[inline(always)]
+    fn least_busy_apart(&self, service: u32, entry: u32) -> u32 {
+        pm_least_busy(service, entry)
+    }
+
+    #[inline(always)]
+    fn busiest_apart(&self, service: u32, entry: u32) -> u32 {
+        pm_busiest(service, entry)
+    }
+
+    #[inline(always)]
+    fn find_apart(&self, service: u32) -> u32 {
+        pm_find(service)
+    }
+
+    #[inline(always)]
+    fn add_apart(&self, service: u32) -> u32 {
+        pm_add(service)
+    }
+
+    #[inline(always)]
+    fn evaluate_apart(&self, server: u32) {
+        pm_evaluate(server);
     }
 
     #[inline(always)]
@@ -324,11 +420,131 @@ extern "C" fn pm_schedule(service: u32) -> u32 {
     sched::schedule(&BARE, service)
 }
 
-/// [`sched::wrr::place`].
+/// [`sched::wrr::segment`].
 #[inline(never)]
 #[unsafe(no_mangle)]
-extern "C" fn pm_place(schedule: u64, place: u32) -> u32 {
-    sched::wrr::place(&BARE, Schedule(schedule), place)
+extern "C" fn pm_segment(schedule: u64, place: u32) -> u32 {
+    sched::wrr::segment(&BARE, Schedule(schedule), place)
+}
+
+/// [`sched::wrr::reached`].
+#[inline(never)]
+#[unsafe(no_mangle)]
+extern "C" fn pm_reached(schedule: u64, weight: u32) -> u32 {
+    sched::wrr::reached(&BARE, Schedule(schedule), weight)
+}
+
+/// [`sched::first_eligible`].
+#[inline(never)]
+#[unsafe(no_mangle)]
+extern "C" fn pm_eligible(from: u32, to: u32) -> u32 {
+    sched::first_eligible(&BARE, from, to)
+}
+
+/// [`sched::least::best`].
+#[inline(never)]
+#[unsafe(no_mangle)]
+extern "C" fn pm_least(schedule: u64) -> u32 {
+    sched::least::best(&BARE, Schedule(schedule))
+}
+
+/// [`sched::least::stride`].
+#[inline(never)]
+#[unsafe(no_mangle)]
+extern "C" fn pm_stride(schedule: u64, first: u32, best: u32) -> u32 {
+    sched::least::stride(&BARE, Schedule(schedule), first, best)
+}
+
+/// [`sched::wrr::pass_over`].
+#[inline(never)]
+#[unsafe(no_mangle)]
+extern "C" fn pm_pass_over(schedule: u64, place: u32, heaviest: u32) -> u32 {
+    sched::wrr::pass_over(&BARE, Schedule(schedule), place, heaviest)
+}
+
+/// [`sched::twos::weights`].
+#[inline(never)]
+#[unsafe(no_mangle)]
+extern "C" fn pm_weights(schedule: u64) -> u64 {
+    sched::twos::weights(&BARE, Schedule(schedule))
+}
+
+/// [`sched::twos::drawn`].
+#[inline(never)]
+#[unsafe(no_mangle)]
+extern "C" fn pm_drawn(schedule: u64, draw: u64) -> u32 {
+    sched::twos::drawn(&BARE, Schedule(schedule), draw)
+}
+
+/// [`sched::mh::any_usable`].
+#[inline(never)]
+#[unsafe(no_mangle)]
+extern "C" fn pm_any_usable(schedule: u64) -> u32 {
+    sched::mh::any_usable(&BARE, Schedule(schedule)).into()
+}
+
+/// [`sched::mh::try_others`].
+#[inline(never)]
+#[unsafe(no_mangle)]
+extern "C" fn pm_try_others(schedule: u64, hashed: u32, begin: u32) -> u32 {
+    sched::mh::try_others(&BARE, Schedule(schedule), hashed, begin)
+}
+
+/// [`sched::lblc::half_idle`].
+#[inline(never)]
+#[unsafe(no_mangle)]
+extern "C" fn pm_half_idle(schedule: u64) -> u32 {
+    sched::lblc::half_idle(&BARE, Schedule(schedule)).into()
+}
+
+/// [`sched::lblc::choose`].
+#[inline(never)]
+#[unsafe(no_mangle)]
+extern "C" fn pm_lblc(service: u32, schedule: u64) -> u32 {
+    sched::lblc::choose(&BARE, service, Schedule(schedule))
+}
+
+/// [`sched::lblcr::choose`].
+#[inline(never)]
+#[unsafe(no_mangle)]
+extern "C" fn pm_lblcr(service: u32, schedule: u64) -> u32 {
+    sched::lblcr::choose(&BARE, service, Schedule(schedule))
+}
+
+/// [`sched::lblcr::least_busy`].
+#[inline(never)]
+#[unsafe(no_mangle)]
+extern "C" fn pm_least_busy(service: u32, entry: u32) -> u32 {
+    sched::lblcr::least_busy(&BARE, service, entry)
+}
+
+/// [`sched::lblcr::busiest`].
+#[inline(never)]
+#[unsafe(no_mangle)]
+extern "C" fn pm_busiest(service: u32, entry: u32) -> u32 {
+    sched::lblcr::busiest(&BARE, service, entry)
+}
+
+/// [`locality::find`].
+#[inline(never)]
+#[unsafe(no_mangle)]
+extern "C" fn pm_find(service: u32) -> u32 {
+    locality::find(&BARE, service)
+}
+
+/// [`locality::add`].
+#[inline(never)]
+#[unsafe(no_mangle)]
+extern "C" fn pm_add(service: u32) -> u32 {
+    locality::add(&BARE, service)
+}
+
+/// [`overload::evaluate`].
+#[inline(never)]
+#[unsafe(no_mangle)]
+extern "C" fn pm_evaluate(server: u32) -> u32 {
+    overload::evaluate(&BARE, server);
+    0
 }
 
 /// [`conn::kill`].

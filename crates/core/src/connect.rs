@@ -168,6 +168,7 @@ pub fn fill_request<T: Tables>(
             return true;
         }
         count_in(server, word);
+        tables.evaluate_apart(server_index);
         if word.kind() & KIND_WILDCARD != 0 {
             atomic::store(&raw mut (*runtime).wildcards, 1);
         }

@@ -13,9 +13,11 @@ use crate::layout::{
     Control, Egress, MarkRule, NextHop, Runtime, Schedule, ServerRecord, ServiceId, ServiceRecord,
     Stats, Wanted, Wide,
 };
+use crate::locality;
 use crate::mark;
 use crate::next_hop::{self, Refreshed};
 use crate::open;
+use crate::overload;
 use crate::persist;
 use crate::rare;
 use crate::reuse;
@@ -240,6 +242,10 @@ pub trait Tables {
     fn schedule_word(&self, index: u32) -> Option<u64>;
     /// Number of this CPU.
     fn cpu(&self) -> u32;
+    /// An entry of what lblc and lblcr remember.
+    fn locality(&self, index: u32) -> Option<*mut locality::Entry>;
+    /// A random number.
+    fn random(&self) -> u32;
     /// This CPU's counters of a real server.
     fn stats(&self, server: u32) -> Option<*mut Stats>;
     /// What [`crate::fragment`] remembers of a packet's first fragment.
@@ -279,13 +285,149 @@ pub trait Tables {
     {
         sched::schedule(self, service)
     }
-    /// [`sched::wrr::place`].
+    /// [`sched::wrr::segment`].
     #[inline(always)]
-    fn place_apart(&self, schedule: Schedule, place: u32) -> u32
+    fn segment_apart(&self, schedule: Schedule, place: u32) -> u32
     where
         Self: Sized,
     {
-        sched::wrr::place(self, schedule, place)
+        sched::wrr::segment(self, schedule, place)
+    }
+    /// [`sched::wrr::reached`].
+    #[inline(always)]
+    fn reached_apart(&self, schedule: Schedule, weight: u32) -> u32
+    where
+        Self: Sized,
+    {
+        sched::wrr::reached(self, schedule, weight)
+    }
+    /// [`sched::first_eligible`].
+    #[inline(always)]
+    fn eligible_apart(&self, from: u32, to: u32) -> u32
+    where
+        Self: Sized,
+    {
+        sched::first_eligible(self, from, to)
+    }
+    /// [`sched::least::best`].
+    #[inline(always)]
+    fn least_apart(&self, schedule: Schedule) -> u32
+    where
+        Self: Sized,
+    {
+        sched::least::best(self, schedule)
+    }
+    /// [`sched::least::stride`].
+    #[inline(always)]
+    fn stride_apart(&self, schedule: Schedule, first: u32, best: u32) -> u32
+    where
+        Self: Sized,
+    {
+        sched::least::stride(self, schedule, first, best)
+    }
+    /// [`sched::wrr::pass_over`].
+    #[inline(always)]
+    fn pass_over_apart(&self, schedule: Schedule, place: u32, heaviest: u32) -> u32
+    where
+        Self: Sized,
+    {
+        sched::wrr::pass_over(self, schedule, place, heaviest)
+    }
+    /// [`sched::twos::weights`].
+    #[inline(always)]
+    fn weights_apart(&self, schedule: Schedule) -> u64
+    where
+        Self: Sized,
+    {
+        sched::twos::weights(self, schedule)
+    }
+    /// [`sched::twos::drawn`].
+    #[inline(always)]
+    fn drawn_apart(&self, schedule: Schedule, draw: u64) -> u32
+    where
+        Self: Sized,
+    {
+        sched::twos::drawn(self, schedule, draw)
+    }
+    /// [`sched::mh::any_usable`].
+    #[inline(always)]
+    fn any_usable_apart(&self, schedule: Schedule) -> bool
+    where
+        Self: Sized,
+    {
+        sched::mh::any_usable(self, schedule)
+    }
+    /// [`sched::mh::try_others`].
+    #[inline(always)]
+    fn try_others_apart(&self, schedule: Schedule, hashed: u32, begin: u32) -> u32
+    where
+        Self: Sized,
+    {
+        sched::mh::try_others(self, schedule, hashed, begin)
+    }
+    /// [`sched::lblc::half_idle`].
+    #[inline(always)]
+    fn half_idle_apart(&self, schedule: Schedule) -> bool
+    where
+        Self: Sized,
+    {
+        sched::lblc::half_idle(self, schedule)
+    }
+    /// [`sched::lblc::choose`].
+    #[inline(always)]
+    fn lblc_apart(&self, service: u32, schedule: Schedule) -> u32
+    where
+        Self: Sized,
+    {
+        sched::lblc::choose(self, service, schedule)
+    }
+    /// [`sched::lblcr::choose`].
+    #[inline(always)]
+    fn lblcr_apart(&self, service: u32, schedule: Schedule) -> u32
+    where
+        Self: Sized,
+    {
+        sched::lblcr::choose(self, service, schedule)
+    }
+    /// [`sched::lblcr::least_busy`].
+    #[inline(always)]
+    fn least_busy_apart(&self, service: u32, entry: u32) -> u32
+    where
+        Self: Sized,
+    {
+        sched::lblcr::least_busy(self, service, entry)
+    }
+    /// [`sched::lblcr::busiest`].
+    #[inline(always)]
+    fn busiest_apart(&self, service: u32, entry: u32) -> u32
+    where
+        Self: Sized,
+    {
+        sched::lblcr::busiest(self, service, entry)
+    }
+    /// [`locality::find`].
+    #[inline(always)]
+    fn find_apart(&self, service: u32) -> u32
+    where
+        Self: Sized,
+    {
+        locality::find(self, service)
+    }
+    /// [`locality::add`].
+    #[inline(always)]
+    fn add_apart(&self, service: u32) -> u32
+    where
+        Self: Sized,
+    {
+        locality::add(self, service)
+    }
+    /// [`overload::evaluate`].
+    #[inline(always)]
+    fn evaluate_apart(&self, server: u32)
+    where
+        Self: Sized,
+    {
+        overload::evaluate(self, server);
     }
     /// [`open::find_service`].
     #[inline(always)]

@@ -8,7 +8,7 @@ use crate::addr::{Address, Be16};
 use crate::parse::Flow;
 
 /// Version of this layout, kept in [`Runtime::version`].
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 
 /// Slots in one set of the connection table.
 pub const WAYS: u32 = 8;
@@ -19,7 +19,9 @@ pub const MAX_SERVICES: u32 = 16_384;
 /// Real servers a director holds, over all services.
 pub const MAX_SERVERS: u32 = 131_072;
 /// Words of scheduling tables, over all services.
-pub const MAX_SCHEDULE_WORDS: u32 = 1 << 20;
+pub const MAX_SCHEDULE_WORDS: u32 = 1 << 21;
+/// Addresses that lblc and lblcr remember, over all services.
+pub const LOCALITIES: u32 = 65_536;
 /// Native mark rules a director holds.
 pub const MAX_MARK_RULES: u32 = 256;
 /// Ranges of ports in a mark rule.
@@ -171,7 +173,7 @@ impl Schedule {
     pub const fn offset(self) -> u32 {
         self.0 as u32
     }
-    /// What the scheduler counts: servers, or segments for wrr.
+    /// What the scheduler counts: servers, segments for wrr, slots for dh, sh and mh.
     #[inline(always)]
     pub const fn len(self) -> u32 {
         (self.0 >> 32) as u32 & 0xffff
@@ -215,7 +217,9 @@ pub struct ServiceRecord {
     pub sched: u32,
     /// Persistence engine: 0 none, [`ENGINE_SIP`].
     pub engine: u32,
-    _reserved: [u32; 9],
+    /// Entries it has in [`crate::locality`] (lblc, lblcr). Changed by the programs and user space.
+    pub cached: u32,
+    _reserved: [u32; 8],
 }
 
 /// Flag of a service: clients stay with their server.
@@ -270,7 +274,9 @@ pub struct ServerRecord {
     pub idle_since: u32,
     /// 1 while in use (also in the trash).
     pub in_use: u32,
-    _line: [u32; 5],
+    /// The last weight above zero since it was added, of which mh makes its table.
+    pub last_weight: u32,
+    _line: [u32; 4],
     /// RIP.
     pub rip: Address,
     /// Source of tunnels to it; 0 until known.

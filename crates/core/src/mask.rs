@@ -35,3 +35,11 @@ pub fn opaque(value: usize) -> usize {
         value
     }
 }
+
+/// 1 if `a` is less than `b`, else 0, without a branch: in a loop, the verifier would follow both ways
+/// on every turn.
+#[inline(always)]
+pub fn less(a: u32, b: u32) -> u32 {
+    let difference = u64::from(a).wrapping_sub(u64::from(b));
+    masked::<1>((difference >> 32) as usize) as u32
+}

@@ -14,8 +14,8 @@ use aya::programs::{Program, ProgramFd, SchedClassifier, TestRun as _, TestRunOp
 use aya::{Ebpf, EbpfLoader, Pod};
 use pointsman_core::director::call;
 use pointsman_core::layout::{
-    DROP_SLOTS, MAX_EGRESS, MAX_MARK_RULES, MAX_SCHEDULE_WORDS, MAX_SERVERS, MAX_SERVICES, Runtime,
-    ServiceId, VERSION, WAYS,
+    DROP_SLOTS, LOCALITIES, MAX_EGRESS, MAX_MARK_RULES, MAX_SCHEDULE_WORDS, MAX_SERVERS,
+    MAX_SERVICES, Runtime, ServiceId, VERSION, WAYS,
 };
 
 use crate::attach::Attached;
@@ -27,7 +27,7 @@ use crate::{Attachment, DropCount, Error, Hook, HookChoice, Interface, object};
 const BPF_F_MMAPABLE: u32 = 1 << 10;
 
 /// The maps of the object that are pinned.
-const MAPS: [&str; 17] = [
+const MAPS: [&str; 18] = [
     "RUNTIME",
     "CONNECTIONS",
     "HINTS",
@@ -38,6 +38,7 @@ const MAPS: [&str; 17] = [
     "SERVICES",
     "SERVERS",
     "SCHEDULES",
+    "LOCALITY",
     "STATS",
     "DROPS",
     "MARK_RULES",
@@ -428,6 +429,7 @@ fn map_all(ebpf: &mut Ebpf, pin_dir: &Path, sets: u32, cpus: u32) -> Result<Maps
         services: mapped(ebpf, "SERVICES", MAX_SERVICES)?,
         servers: mapped(ebpf, "SERVERS", MAX_SERVERS)?,
         schedules: mapped(ebpf, "SCHEDULES", MAX_SCHEDULE_WORDS)?,
+        locality: mapped(ebpf, "LOCALITY", LOCALITIES)?,
         stats: mapped(ebpf, "STATS", cpus * MAX_SERVERS)?,
         drops: mapped(ebpf, "DROPS", cpus * DROP_SLOTS)?,
         mark_rules: mapped(ebpf, "MARK_RULES", 2 * MAX_MARK_RULES)?,

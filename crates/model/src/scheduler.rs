@@ -13,22 +13,71 @@ pub enum Scheduler {
     Rr,
     /// Weighted round robin.
     Wrr,
+    /// Least connection.
+    Lc,
     /// Weighted least connection.
     Wlc,
+    /// Locality-based least connection: one server for each destination address.
+    Lblc,
+    /// Locality-based least connection with replication: a set of servers for each.
+    Lblcr,
+    /// Destination hashing.
+    Dh,
+    /// Source hashing.
+    Sh,
+    /// Shortest expected delay.
+    Sed,
+    /// Never queue: an idle server, else shortest expected delay.
+    Nq,
+    /// Weighted failover: the heaviest server.
+    Fo,
+    /// Weighted overflow: the heaviest server that is not full.
+    Ovf,
+    /// Maglev hashing.
+    Mh,
+    /// The better of two servers drawn at random by weight.
+    Twos,
     /// No scheduler bound: established connections continue, new ones find no destination.
     None,
 }
 
 impl Scheduler {
     /// Every scheduler, in the order the help text names them.
-    pub const ALL: [Self; 4] = [Self::Rr, Self::Wrr, Self::Wlc, Self::None];
+    pub const ALL: [Self; 15] = [
+        Self::Rr,
+        Self::Wrr,
+        Self::Lc,
+        Self::Wlc,
+        Self::Lblc,
+        Self::Lblcr,
+        Self::Dh,
+        Self::Sh,
+        Self::Sed,
+        Self::Nq,
+        Self::Fo,
+        Self::Ovf,
+        Self::Mh,
+        Self::Twos,
+        Self::None,
+    ];
 
     /// The name users type.
     pub fn name(self) -> &'static str {
         match self {
             Self::Rr => "rr",
             Self::Wrr => "wrr",
+            Self::Lc => "lc",
             Self::Wlc => "wlc",
+            Self::Lblc => "lblc",
+            Self::Lblcr => "lblcr",
+            Self::Dh => "dh",
+            Self::Sh => "sh",
+            Self::Sed => "sed",
+            Self::Nq => "nq",
+            Self::Fo => "fo",
+            Self::Ovf => "ovf",
+            Self::Mh => "mh",
+            Self::Twos => "twos",
             Self::None => "none",
         }
     }

@@ -55,7 +55,7 @@ virtual-service:
 
 Options:
   --ipv6         -6                   the mark before it is for IPv6 packets
-  --scheduler    -s scheduler         rr|wrr|lc|wlc|lblc|lblcr|dh|sh|sed|nq|fo|ovf|mh,
+  --scheduler    -s scheduler         rr|wrr|lc|wlc|lblc|lblcr|dh|sh|sed|nq|fo|ovf|mh|twos,
                                       wlc if none is given.
   --pe            engine              persistence engine (sip),
                                       none if none is given.

@@ -1,8 +1,8 @@
 use std::io::{self, Write};
 
 use pointsman_model::{
-    Encapsulation, Family, Forwarding, Protocol, ServerView, ServiceKey, ServiceSpec, ServiceView,
-    TunnelChecksum,
+    Encapsulation, Family, Forwarding, Protocol, SchedFlags, ServerView, ServiceKey, ServiceSpec,
+    ServiceView, TunnelChecksum,
 };
 
 use super::listing::{flag_words, mask};
@@ -83,12 +83,16 @@ fn print_service(out: &mut dyn Write, key: &str, spec: &ServiceSpec) -> io::Resu
         write!(out, " -o")?;
     }
     if !spec.sched_flags.is_empty() {
-        let words = flag_words(scheduler, spec.sched_flags);
-        write!(
-            out,
-            " -b {}",
-            if words.is_empty() { "flag-3" } else { &words }
-        )?;
+        let mut words = flag_words(scheduler, spec.sched_flags);
+        // What sh and mh have no word for is to come back too.
+        if spec.sched_flags.contains(SchedFlags::FLAG_3) && !words.ends_with("flag-3") {
+            words += if words.is_empty() {
+                "flag-3"
+            } else {
+                ",flag-3"
+            };
+        }
+        write!(out, " -b {words}")?;
     }
     writeln!(out)
 }

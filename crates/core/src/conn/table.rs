@@ -9,6 +9,7 @@ use crate::conn::slot::{FLAG_INACTIVE, NO_PARTNER, Set, Slot, Status, Tag, Word,
 use crate::conn::{Hash, Key};
 use crate::host::Tables;
 use crate::layout::WAYS;
+use crate::overload;
 use crate::proto;
 
 /// A slot that held the wanted key.
@@ -340,8 +341,8 @@ fn settle<T: Tables>(tables: &T, claimed: &Found) -> u32 {
     // SAFETY: found slots lie in the table, server records live as long as the maps.
     unsafe {
         let word = Word(atomic::swap32(&raw mut (*claimed.slot).word, 0));
-        let server = tables.server(atomic::load(&raw const (*claimed.slot).server));
-        if let Some(server) = server
+        let index = atomic::load(&raw const (*claimed.slot).server);
+        if let Some(server) = tables.server(index)
             && !word.is_reply()
         {
             let count = if word.is_template() {
@@ -352,6 +353,7 @@ fn settle<T: Tables>(tables: &T, claimed: &Found) -> u32 {
                 &raw mut (*server).active
             };
             atomic::add32(count, 1u32.wrapping_neg());
+            overload::update(tables, index);
         }
         if !word.is_reply() {
             leave_parent(tables, claimed.index);

@@ -1,14 +1,9 @@
 //! Round robin: each server of the table in turn (`Linux net/netfilter/ipvs/ip_vs_rr.c`).
-//!
-//! The table holds the servers with a weight above zero, newest first, one word each.
 
 use crate::atomic;
 use crate::host::Tables;
 use crate::layout::{Schedule, ServiceRecord};
-use crate::sched::eligible;
-
-/// Tries in a row before giving up when servers are overloaded.
-const TRIES: u32 = 16;
+use crate::sched::{Entry, NOWHERE, eligible};
 
 /// The next server; overloaded ones are passed over.
 #[inline(always)]
@@ -17,13 +12,31 @@ pub(crate) fn choose<T: Tables>(
     service: *mut ServiceRecord,
     schedule: Schedule,
 ) -> Option<u32> {
-    for _ in 0..TRIES {
-        // SAFETY: service records live as long as the maps.
-        let turn = unsafe { atomic::add64(&raw mut (*service).turn, 1) };
-        let at = schedule.offset() + turn.checked_rem(u64::from(schedule.len()))? as u32;
-        if let Some(entry) = eligible(tables, at) {
-            return Some(entry.server());
-        }
+    let len = schedule.len();
+    // SAFETY: service records live as long as the maps.
+    let turn = unsafe { atomic::add64(&raw mut (*service).turn, 1) };
+    let place = turn.checked_rem(u64::from(len))? as u32;
+    let at = schedule.offset() + place;
+    if let Some(entry) = eligible(tables, at) {
+        return Some(entry.server());
     }
-    None
+    let end = schedule.offset() + len;
+    let mut found = tables.eligible_apart(at + 1, end);
+    if found == NOWHERE {
+        found = tables.eligible_apart(schedule.offset(), at);
+    }
+    // Those passed over had their turn; if it was everybody, the place stays as it was.
+    let passed = if found == NOWHERE {
+        len - 1
+    } else if found > at {
+        found - at
+    } else {
+        found + len - at
+    };
+    // SAFETY: as above.
+    unsafe { atomic::add64(&raw mut (*service).turn, passed.into()) };
+    if found == NOWHERE {
+        return None;
+    }
+    Some(Entry(tables.schedule_word(found)?).server())
 }

@@ -6,14 +6,17 @@ use std::num::{NonZeroU16, NonZeroU32};
 use pointsman_core::forward;
 use pointsman_core::layout::{
     ENGINE_SIP, MAX_SERVERS, MAX_SERVICES, SERVER_AVAILABLE, SERVER_IPV6, SERVICE_ONE_PACKET,
-    ServerRecord, ServiceRecord, TUNNEL_CSUM, TUNNEL_GRE, TUNNEL_GUE, TUNNEL_REMCSUM,
+    Schedule, ServerRecord, ServiceRecord, TUNNEL_CSUM, TUNNEL_GRE, TUNNEL_GUE, TUNNEL_REMCSUM,
 };
+use pointsman_core::sched;
 use pointsman_model::{
     Encapsulation, Family, Forwarding, Persistence, RateEstimator, SchedFlags, Scheduler,
     ServerKey, ServerSpec, ServiceKey, ServiceSpec, TunnelChecksum, Weight, validate,
 };
 
-use super::schedule::{self, Block, Place};
+use super::arena::Block;
+use super::locality::Upkeep;
+use super::schedule::{self, Place};
 use super::{Server, Service, Tables, address, counters, services};
 
 impl Tables {
@@ -37,7 +40,6 @@ impl Tables {
     }
 
     fn adopt_services(&mut self) {
-        let mut blocks = Vec::new();
         for index in 0..MAX_SERVICES {
             let Some(record) = self.maps.services.read(index).filter(|r| r.in_use != 0) else {
                 continue;
@@ -49,7 +51,9 @@ impl Tables {
                 .resize_with(self.services.len().max(index as usize + 1), || None);
             self.next_order = self.next_order.max(record.order + 1);
             let block = self.block_of(&record);
-            blocks.extend(block);
+            if let Some(block) = block {
+                self.arena.adopt(block);
+            }
             self.count_service(&spec.key);
             self.by_key.insert(spec.key, index);
             self.services[index as usize] = Some(Service {
@@ -57,10 +61,10 @@ impl Tables {
                 servers: Vec::new(),
                 place: Place::Head,
                 block,
+                upkeep: Upkeep::default(),
                 rates: RateEstimator::default(),
             });
         }
-        self.arena.adopt(blocks);
         self.tell_kinds();
     }
 
@@ -122,19 +126,21 @@ impl Tables {
 
     /// The words a service's table takes.
     fn block_of(&self, record: &ServiceRecord) -> Option<Block> {
-        let schedule = pointsman_core::layout::Schedule(record.schedule);
+        let schedule = Schedule(record.schedule);
         if record.schedule == 0 {
             return None;
         }
-        let words = if schedule.sched() == pointsman_core::sched::WRR && !schedule.is_empty() {
-            let last = self
-                .maps
-                .schedules
-                .read(schedule.offset() + schedule.len())?;
-            let segment = pointsman_core::sched::wrr::Segment(last);
-            segment.list() + segment.servers()
-        } else {
-            schedule.len()
+        let word = |at| self.maps.schedules.read(schedule.offset() + at);
+        let words = match schedule.sched() {
+            _ if schedule.is_empty() => 0,
+            sched::WRR => {
+                let last = sched::wrr::Segment(word(schedule.len())?);
+                last.list() + last.servers()
+            }
+            sched::DH | sched::SH | sched::MH => {
+                sched::buckets::words(schedule.len(), word(0)? as u32)
+            }
+            _ => schedule.len(),
         };
         Some(Block {
             offset: schedule.offset(),

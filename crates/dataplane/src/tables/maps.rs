@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use pointsman_core::conn::{Hints, Set};
@@ -9,10 +10,11 @@ use pointsman_core::drop::Drop;
 use pointsman_core::fragment::FragmentId;
 use pointsman_core::host;
 use pointsman_core::layout::{
-    Control, DROP_SLOTS, EVICTIONS, Egress, MAX_EGRESS, MAX_MARK_RULES, MAX_SCHEDULE_WORDS,
-    MAX_SERVERS, MAX_SERVICES, MarkRule, Runtime, ServerRecord, ServiceId, ServiceRecord, Stats,
-    WAYS, Wanted, Wide,
+    Control, DROP_SLOTS, EVICTIONS, Egress, LOCALITIES, MAX_EGRESS, MAX_MARK_RULES,
+    MAX_SCHEDULE_WORDS, MAX_SERVERS, MAX_SERVICES, MarkRule, Runtime, ServerRecord, ServiceId,
+    ServiceRecord, Stats, WAYS, Wanted, Wide,
 };
+use pointsman_core::locality;
 
 use crate::memory::Mapped;
 
@@ -76,6 +78,8 @@ pub struct Maps {
     pub servers: Mapped<ServerRecord>,
     /// Scheduling tables.
     pub schedules: Mapped<u64>,
+    /// What lblc and lblcr remember.
+    pub locality: Mapped<locality::Entry>,
     /// Counters, a stripe for each CPU.
     pub stats: Mapped<Stats>,
     /// Drop counters, a stripe for each CPU.
@@ -109,6 +113,7 @@ impl Maps {
             services: Mapped::in_memory(MAX_SERVICES),
             servers: Mapped::in_memory(MAX_SERVERS),
             schedules: Mapped::in_memory(MAX_SCHEDULE_WORDS),
+            locality: Mapped::in_memory(LOCALITIES),
             stats: Mapped::in_memory(MAX_SERVERS),
             drops: Mapped::in_memory(DROP_SLOTS),
             mark_rules: Mapped::in_memory(2 * MAX_MARK_RULES),
@@ -184,6 +189,13 @@ impl host::Tables for Maps {
     }
     fn schedule_word(&self, index: u32) -> Option<u64> {
         self.schedules.read(index)
+    }
+    fn locality(&self, index: u32) -> Option<*mut locality::Entry> {
+        self.locality.at(index)
+    }
+    fn random(&self) -> u32 {
+        // Each has a new key.
+        RandomState::new().build_hasher().finish() as u32
     }
     fn stats(&self, server: u32) -> Option<*mut Stats> {
         self.stats.at(server)

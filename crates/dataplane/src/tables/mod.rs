@@ -5,9 +5,12 @@
 
 mod address;
 mod adopt;
+mod arena;
 mod connections;
 mod counters;
 mod egress;
+mod hashing;
+mod locality;
 pub mod maps;
 mod marks;
 mod place;
@@ -32,8 +35,10 @@ use pointsman_model::{
 };
 
 use crate::Interface;
+use arena::{Arena, Block};
+use locality::Upkeep;
 use maps::Maps;
-use schedule::{Arena, Block, Place};
+use schedule::Place;
 pub use sweep::Sweep;
 
 /// The tables shared with the programs, and IPVS's operations on them.
@@ -82,6 +87,7 @@ struct Service {
     servers: Vec<u32>,
     place: Place,
     block: Option<Block>,
+    upkeep: Upkeep,
     rates: RateEstimator,
 }
 
@@ -194,10 +200,12 @@ impl Tables {
     }
 
     /// Removes lapsed connections and those that the variables give up, settles the counts of their
-    /// servers, and frees servers nobody refers to any more; to be called every second.
+    /// servers, tends the caches of lblc and lblcr, and frees servers nobody refers to any more; to be
+    /// called every second.
     pub fn sweep(&mut self) -> Sweep {
         let done = self.sweep_connections();
         self.sweep_by_settings();
+        self.tend_caches();
         self.empty_trash();
         done
     }

@@ -50,7 +50,19 @@ impl Tables {
                 let level = schedule::wrr_level(&candidates, record.first_turn, record.turn, begun);
                 service.place = Place::Level(level);
             }
-            Scheduler::Wlc | Scheduler::None => {}
+            Scheduler::Lc
+            | Scheduler::Wlc
+            | Scheduler::Lblc
+            | Scheduler::Lblcr
+            | Scheduler::Dh
+            | Scheduler::Sh
+            | Scheduler::Sed
+            | Scheduler::Nq
+            | Scheduler::Fo
+            | Scheduler::Ovf
+            | Scheduler::Mh
+            | Scheduler::Twos
+            | Scheduler::None => {}
         }
     }
 
@@ -58,15 +70,19 @@ impl Tables {
         let service = self.services[index as usize]
             .as_ref()
             .expect("indexed services exist");
-        let weight = |s: &u32| self.servers[s].spec.weight.get();
-        service
-            .servers
-            .iter()
-            .map(|s| Candidate {
-                server: *s,
-                weight: weight(s),
-            })
-            .collect()
+        let candidate = |&server: &u32| {
+            let spec = &self.servers[&server].spec;
+            let record = self.maps.servers.read(server);
+            Candidate {
+                server,
+                weight: spec.weight.get(),
+                last_weight: record.map_or(0, |r| r.last_weight),
+                identity: record
+                    .map_or(0, |r| r.rip.folded())
+                    .wrapping_add(spec.key.port.into()),
+            }
+        };
+        service.servers.iter().map(candidate).collect()
     }
 
     /// Makes a service's scheduling table anew and puts it in place with one store.

@@ -2,19 +2,24 @@
 //! across changes as the kernel does.
 
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
 
 use pointsman_core::layout::MAX_SERVERS_PER_SERVICE;
 use pointsman_core::sched::{self, Entry, wrr::Segment};
 use pointsman_model::{Error, Scheduler};
 
+use super::hashing;
+
 /// A server as a scheduler counts it, in list order (newest first).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Candidate {
     /// Index of the server.
     pub server: u32,
     /// Weight, may be 0.
     pub weight: u32,
+    /// The last weight above zero it had; 0 if none.
+    pub last_weight: u32,
+    /// Its address, folded, plus its port, both in host order: what mh hashes.
+    pub identity: u32,
 }
 
 /// Where a scheduler stands, in terms that survive a change of its table.
@@ -30,7 +35,7 @@ pub(crate) enum Place {
 }
 
 /// A compiled table.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Compiled {
     /// Words as they go into the schedules map.
     pub words: Vec<u64>,
@@ -45,56 +50,87 @@ pub(crate) fn number(scheduler: Scheduler) -> u8 {
     match scheduler {
         Scheduler::Rr => sched::RR,
         Scheduler::Wrr => sched::WRR,
+        Scheduler::Lc => sched::LC,
         Scheduler::Wlc => sched::WLC,
+        Scheduler::Lblc => sched::LBLC,
+        Scheduler::Lblcr => sched::LBLCR,
+        Scheduler::Dh => sched::DH,
+        Scheduler::Sh => sched::SH,
+        Scheduler::Sed => sched::SED,
+        Scheduler::Nq => sched::NQ,
+        Scheduler::Fo => sched::FO,
+        Scheduler::Ovf => sched::OVF,
+        Scheduler::Mh => sched::MH,
+        Scheduler::Twos => sched::TWOS,
         Scheduler::None => sched::NONE,
     }
 }
 
 /// The scheduler with a number.
-pub(crate) fn of_number(number: u8) -> Scheduler {
-    match number {
-        sched::RR => Scheduler::Rr,
-        sched::WRR => Scheduler::Wrr,
-        sched::WLC => Scheduler::Wlc,
-        _ => Scheduler::None,
-    }
+pub(crate) fn of_number(sched: u8) -> Scheduler {
+    Scheduler::ALL
+        .into_iter()
+        .find(|scheduler| number(*scheduler) == sched)
+        .unwrap_or(Scheduler::None)
 }
 
 /// Makes the table of `scheduler` for `list`, to be entered at `place`.
 ///
 /// # Errors
-/// [`Error::NoRoom`] for more eligible servers than a table takes.
+/// [`Error::NoRoom`] for more servers than a table takes.
 pub(crate) fn compile(
     scheduler: Scheduler,
     list: &[Candidate],
     place: Place,
 ) -> Result<Compiled, Error> {
-    let eligible: Vec<Candidate> = list.iter().copied().filter(|c| c.weight > 0).collect();
-    if eligible.len() > MAX_SERVERS_PER_SERVICE as usize {
-        return Err(Error::NoRoom(format!(
-            "{} real servers with a weight above zero in one service; {MAX_SERVERS_PER_SERVICE} \
-             at most",
-            eligible.len()
-        )));
-    }
-    let plain = |turn| Compiled {
-        words: eligible
-            .iter()
-            .map(|c| Entry::new(c.server, c.weight).0)
-            .collect(),
-        len: eligible.len() as u16,
-        turn,
+    let eligible = || {
+        let eligible: Vec<Candidate> = list.iter().copied().filter(|c| c.weight > 0).collect();
+        check_room(eligible.len()).map(|()| eligible)
     };
     Ok(match scheduler {
-        Scheduler::Rr => plain(rr_turn(list, place)),
-        Scheduler::Wlc => plain(0),
-        Scheduler::None => Compiled {
-            words: Vec::new(),
-            len: 0,
-            turn: 0,
-        },
-        Scheduler::Wrr => Cycle::new(&eligible).map_or_else(|| plain(0), |c| c.compile(place)),
+        Scheduler::Rr => plain(&eligible()?, rr_turn(list, place)),
+        Scheduler::Wrr => {
+            let eligible = eligible()?;
+            Cycle::new(&eligible).map_or_else(Compiled::default, |c| c.compile(place))
+        }
+        Scheduler::Lc
+        | Scheduler::Wlc
+        | Scheduler::Lblc
+        | Scheduler::Lblcr
+        | Scheduler::Sed
+        | Scheduler::Nq
+        | Scheduler::Fo
+        | Scheduler::Ovf
+        | Scheduler::Twos => plain(&eligible()?, 0),
+        Scheduler::Dh => hashing::dh(list),
+        Scheduler::Sh => hashing::sh(list),
+        Scheduler::Mh => {
+            let claimants: Vec<_> = list.iter().copied().filter(|c| c.last_weight > 0).collect();
+            check_room(claimants.len())?;
+            hashing::mh(&claimants)
+        }
+        Scheduler::None => Compiled::default(),
     })
+}
+
+/// The servers themselves, a word each.
+fn plain(eligible: &[Candidate], turn: u64) -> Compiled {
+    let entry = |c: &Candidate| Entry::new(c.server, c.weight).0;
+    Compiled {
+        words: eligible.iter().map(entry).collect(),
+        len: eligible.len() as u16,
+        turn,
+    }
+}
+
+fn check_room(servers: usize) -> Result<(), Error> {
+    if servers > MAX_SERVERS_PER_SERVICE as usize {
+        return Err(Error::NoRoom(format!(
+            "{servers} real servers with a weight above zero in one service; \
+             {MAX_SERVERS_PER_SERVICE} at most"
+        )));
+    }
+    Ok(())
 }
 
 /// Place among the eligible servers of the first one after `place`, wrapping to the head.
@@ -221,16 +257,17 @@ impl<'a> Cycle<'a> {
             _ => self.top_level(),
         };
         let segments = self.groups.len() as u32;
-        let mut words = vec![self.len];
-        let mut lists = Vec::new();
+        let mut words = vec![self.len.min(u32::MAX.into())];
+        let (mut weights, mut lists) = (Vec::<u64>::new(), Vec::new());
         // Segment ends are 32 bits wide: a cycle beyond that (weights of hundreds of millions) ends
         // early, which changes shares by less than one part in four billion.
         let mut end = 0u64;
         for (weight, below, servers) in self.runs() {
             end += u64::from(weight - below) * u64::from(servers);
-            let list = 1 + segments + lists.len() as u32;
+            let list = 1 + 2 * segments + lists.len() as u32;
             words.push(Segment::new(end.min(u32::MAX.into()) as u32, list, servers).0);
             let reach = weight * self.step;
+            weights.push(reach.into());
             lists.extend(
                 self.eligible
                     .iter()
@@ -238,7 +275,7 @@ impl<'a> Cycle<'a> {
                     .map(|c| Entry::new(c.server, c.weight).0),
             );
         }
-        words[0] = self.len.min(u32::MAX.into());
+        words.extend(weights);
         words.extend(lists);
         Compiled {
             words,
@@ -250,85 +287,6 @@ impl<'a> Cycle<'a> {
 
 fn gcd(a: u32, b: u32) -> u32 {
     if b == 0 { a } else { gcd(b, a % b) }
-}
-
-/// Space in the schedules map: blocks of powers of two. A block given back is reused only after
-/// every packet that may still be reading it is long gone.
-#[derive(Debug, Default)]
-pub(crate) struct Arena {
-    size: u32,
-    top: u32,
-    free: BTreeMap<u32, Vec<u32>>,
-    resting: Vec<(Instant, Block)>,
-}
-
-/// Words in the schedules map.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Block {
-    /// First word.
-    pub offset: u32,
-    /// Words, a power of two.
-    pub len: u32,
-}
-
-impl Arena {
-    const REST: Duration = Duration::from_millis(500);
-
-    pub(crate) fn new(size: u32) -> Self {
-        Self {
-            size,
-            ..Self::default()
-        }
-    }
-
-    /// Marks blocks that are in use (adoption); what lies between them is free.
-    pub(crate) fn adopt(&mut self, mut blocks: Vec<Block>) {
-        blocks.sort_by_key(|block| block.offset);
-        for block in blocks {
-            while self.top < block.offset {
-                let gap = block.offset - self.top;
-                let len = 1 << gap.ilog2();
-                self.free.entry(len).or_default().push(self.top);
-                self.top += len;
-            }
-            self.top = self.top.max(block.offset + block.len);
-        }
-    }
-
-    /// Finds room for `words`.
-    ///
-    /// # Errors
-    /// [`Error::NoRoom`].
-    pub(crate) fn take(&mut self, words: usize) -> Result<Block, Error> {
-        self.wake();
-        let len = (words.max(1) as u32).next_power_of_two();
-        if let Some(offset) = self.free.get_mut(&len).and_then(Vec::pop) {
-            return Ok(Block { offset, len });
-        }
-        if self.size - self.top < len {
-            return Err(Error::NoRoom(format!(
-                "the scheduling tables of all services fill {} words",
-                self.size
-            )));
-        }
-        let offset = self.top;
-        self.top += len;
-        Ok(Block { offset, len })
-    }
-
-    /// Gives a block back.
-    pub(crate) fn give(&mut self, block: Block) {
-        self.resting.push((Instant::now(), block));
-    }
-
-    fn wake(&mut self) {
-        let rested = self
-            .resting
-            .partition_point(|(since, _)| since.elapsed() > Self::REST);
-        for (_, block) in self.resting.drain(..rested) {
-            self.free.entry(block.len).or_default().push(block.offset);
-        }
-    }
 }
 
 #[cfg(test)]
@@ -345,6 +303,7 @@ mod tests {
                 Candidate {
                     server: i as u32 + 1,
                     weight,
+                    ..Candidate::default()
                 },
             );
             level = wrr_entry_level(&list, level);
@@ -407,7 +366,11 @@ mod tests {
 
     #[test]
     fn rr_goes_on_after_the_server_it_served_last() {
-        let list = [4, 3, 2, 1].map(|server| Candidate { server, weight: 1 });
+        let list = [4, 3, 2, 1].map(|server| Candidate {
+            server,
+            weight: 1,
+            ..Candidate::default()
+        });
         let table = compile(Scheduler::Rr, &list, Place::After(3)).unwrap();
         assert_eq!(choose(&table, Scheduler::Rr, table.turn), 2);
         let table = compile(Scheduler::Rr, &list, Place::After(1)).unwrap();
@@ -416,7 +379,11 @@ mod tests {
 
     #[test]
     fn wrr_keeps_its_level_across_a_change() {
-        let list = [(3, 4), (2, 2), (1, 1)].map(|(server, weight)| Candidate { server, weight });
+        let list = [(3, 4), (2, 2), (1, 1)].map(|(server, weight)| Candidate {
+            server,
+            weight,
+            ..Candidate::default()
+        });
         // Turns: level 4: 3; level 3: 3; level 2: 3 2; level 1: 3 2 1.
         assert_eq!(wrr_level(&list, 0, 0, 4), 4);
         assert_eq!(wrr_level(&list, 0, 1, 4), 4);
@@ -448,26 +415,5 @@ mod tests {
                 proptest::prop_assert_eq!(count(&served_rr, i), turn);
             }
         }
-    }
-
-    #[test]
-    fn what_lies_between_adopted_blocks_is_free() {
-        let mut arena = Arena::new(16);
-        let block = |offset, len| Block { offset, len };
-        arena.adopt(vec![block(8, 4), block(0, 2)]);
-        assert_eq!(arena.take(4).unwrap(), block(2, 4));
-        assert_eq!(arena.take(2).unwrap(), block(6, 2));
-        assert_eq!(arena.take(4).unwrap(), block(12, 4));
-        assert!(arena.take(1).is_err());
-    }
-
-    #[test]
-    fn a_block_given_back_rests_before_it_is_used_again() {
-        let mut arena = Arena::new(4);
-        let first = arena.take(2).unwrap();
-        arena.give(first);
-        let second = arena.take(2).unwrap();
-        assert_ne!(first, second);
-        assert!(arena.take(1).is_err());
     }
 }

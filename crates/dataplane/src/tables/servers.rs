@@ -12,9 +12,10 @@ use pointsman_core::layout::{
     MAX_SERVERS, SERVER_AVAILABLE, SERVER_IPV6, SERVER_NEIGHBOUR_DEAD, SERVER_NO_ROUTE,
     ServerRecord, TUNNEL_CSUM, TUNNEL_GRE, TUNNEL_GUE, TUNNEL_IPIP, TUNNEL_REMCSUM,
 };
+use pointsman_core::overload;
 use pointsman_model::{
     Encapsulation, Error, Forwarding, RateEstimator, ServerKey, ServerSpec, ServiceKey,
-    TunnelChecksum, validate,
+    TunnelChecksum, Weight, validate,
 };
 
 use super::{Server, Tables, address, counters};
@@ -57,6 +58,7 @@ impl Tables {
                 (&raw mut (*at).service).write_volatile(index);
                 (&raw mut (*at).order).write_volatile(order);
                 (&raw mut (*at).idle_since).write_volatile(0);
+                (&raw mut (*at).last_weight).write_volatile(0);
             }
         });
         self.describe_server(server, spec);
@@ -107,15 +109,18 @@ impl Tables {
             .find_server(index, &spec.key)
             .ok_or(Error::NoSuchDestination)?;
         self.keep_place(index, None);
-        let known = self.servers.get_mut(&server).expect("listed");
-        let otherwise = known.spec.forwarding != spec.forwarding;
-        known.spec = *spec;
+        let known = &mut self.servers.get_mut(&server).expect("listed").spec;
+        let old = std::mem::replace(known, *spec);
         self.describe_server(server, spec);
-        if otherwise {
+        let edited = self.compile(index);
+        if edited.is_err() {
+            self.servers.get_mut(&server).expect("listed").spec = old;
+            self.describe_server(server, &old);
+        } else if old.forwarding != spec.forwarding {
             // Another tunnel takes another number of bytes.
             self.advance_epoch();
         }
-        self.compile(index)
+        edited
     }
 
     /// Removes a real server; its connections stay and their packets are dropped, as in IPVS.
@@ -193,17 +198,7 @@ impl Tables {
         let service = self.services[index as usize]
             .as_ref()
             .expect("indexed services exist");
-        validate::server(&service.spec, spec)?;
-        let missing = match spec.forwarding {
-            _ if spec.upper_threshold != 0 || spec.lower_threshold != 0 => {
-                Some("connection thresholds")
-            }
-            _ => None,
-        };
-        match missing {
-            Some(what) => Err(Error::NotSupported(what.into())),
-            None => Ok(()),
-        }
+        validate::server(&service.spec, spec)
     }
 
     /// Writes what an operator may change about a server.
@@ -217,9 +212,13 @@ impl Tables {
                 (&raw mut (*at).tunnel_port).write_volatile(Be16::new(port));
                 (&raw mut (*at).tunnel_flags).write_volatile(flags);
                 (&raw mut (*at).weight).write_volatile(spec.weight.get());
+                if spec.weight != Weight::QUIESCED {
+                    (&raw mut (*at).last_weight).write_volatile(spec.weight.get());
+                }
                 (&raw mut (*at).upper_threshold).write_volatile(spec.upper_threshold);
                 (&raw mut (*at).lower_threshold).write_volatile(spec.lower_threshold);
             }
+            overload::update(&self.maps, server);
         });
         self.set_flag(server, SERVER_AVAILABLE, true);
     }

@@ -9,6 +9,7 @@ use pointsman_model::{
     Counters, Error, Family, Protocol, RateEstimator, ServiceKey, ServiceSpec, validate,
 };
 
+use super::locality::Upkeep;
 use super::schedule::Place;
 use super::{Service, Tables, address, counters, schedule};
 
@@ -49,6 +50,7 @@ impl Tables {
             servers: Vec::new(),
             place: Place::Head,
             block: None,
+            upkeep: Upkeep::default(),
             rates: RateEstimator::default(),
         });
         self.by_key.insert(spec.key, index);
@@ -66,9 +68,16 @@ impl Tables {
         validate::service(spec)?;
         let service = self.service_mut(index);
         let rescheduled = service.spec.scheduler != spec.scheduler;
-        service.spec = spec.clone();
+        let old = std::mem::replace(&mut service.spec, spec.clone());
         if rescheduled {
-            service.place = Place::Head;
+            // The new scheduler begins without what the old one knew.
+            let place = std::mem::take(&mut service.place);
+            if let Err(error) = self.compile(index) {
+                let service = self.service_mut(index);
+                (service.spec, service.place) = (old, place);
+                return Err(error);
+            }
+            self.forget_cache(index, old.scheduler);
         }
         if let Some(mut record) = self.maps.services.read(index) {
             describe(&mut record, spec);
@@ -84,11 +93,7 @@ impl Tables {
                 }
             });
         }
-        if rescheduled {
-            self.compile(index)
-        } else {
-            Ok(())
-        }
+        Ok(())
     }
 
     /// Removes a service and its servers; connections stay, as in IPVS, and their packets are
@@ -119,6 +124,7 @@ impl Tables {
         if let Some(block) = service.block {
             self.arena.give(block);
         }
+        self.forget_cache(index, service.spec.scheduler);
         // SAFETY: all bits zero is a valid record: not in use, nothing to schedule.
         self.maps
             .services

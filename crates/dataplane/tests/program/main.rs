@@ -2,6 +2,7 @@
 //!
 //! Rows are played by [`world::World::play`]: description, tables, frames in, what becomes of them.
 
+mod choices;
 mod decapsulation;
 mod encapsulation;
 mod errors;

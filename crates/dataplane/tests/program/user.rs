@@ -13,6 +13,7 @@ use pointsman_core::layout::{
     self, Control, Egress, MarkRule, NextHop, Runtime, ServerRecord, ServiceId, ServiceRecord,
     Stats, Wanted,
 };
+use pointsman_core::locality;
 use pointsman_core::open::{self, Opened};
 use pointsman_core::proto;
 use pointsman_core::rare::{self, RareNarrow, RareWide};
@@ -223,6 +224,12 @@ impl<const HANDS_UP: bool> host::Tables for User<'_, HANDS_UP> {
     }
     fn schedule_word(&self, index: u32) -> Option<u64> {
         self.maps().schedule_word(index)
+    }
+    fn locality(&self, index: u32) -> Option<*mut locality::Entry> {
+        self.maps().locality(index)
+    }
+    fn random(&self) -> u32 {
+        self.maps().random()
     }
     fn stats(&self, server: u32) -> Option<*mut Stats> {
         self.maps().stats(server)
