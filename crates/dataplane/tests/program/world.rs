@@ -593,13 +593,15 @@ impl Seen {
             "turned round"
         );
         let l3 = 14;
-        let ip_len = usize::from(asked[l3] & 0xf) * 4;
-        let transport = if asked[l3 + 9] == crate::frame::TCP {
-            20
-        } else {
-            8
-        };
-        let quoted = &asked[l3..l3 + ip_len + transport];
+        let total = usize::from(u16::from_be_bytes([asked[l3 + 2], asked[l3 + 3]]));
+        let mut quoted = asked[l3..l3 + total.min(548)].to_vec();
+        if (kind, code) == (3, 4) {
+            // As the kernel: one is off the time to live already.
+            quoted[8] -= 1;
+            let sum = u32::from(u16::from_be_bytes([quoted[10], quoted[11]])) + 0x100;
+            let sum = (sum + (sum >> 16)) as u16;
+            quoted[10..12].copy_from_slice(&sum.to_be_bytes());
+        }
         let ip = &frame[l3..];
         assert_eq!(
             usize::from(u16::from_be_bytes([ip[2], ip[3]])),
@@ -618,7 +620,7 @@ impl Seen {
             [&[0, 0], &mtu.to_be_bytes()[..]].concat()[..],
             "MTU"
         );
-        assert_eq!(&ip[28..], quoted, "quotes the packet as it came");
+        assert_eq!(ip[28..], quoted, "quotes the packet as it came");
     }
 }
 
