@@ -317,7 +317,11 @@ pub fn choose<T: Tables>(tables: &T, service: u32) -> u32 {
             tables.schedule_apart(service)
         };
         if server >= REFUSED {
-            if server == NO_SERVER && vport.get() == FTP && dport != vport {
+            let unrelated = vport.get() == FTP && dport != vport;
+            // A marked packet goes where it wanted to go anyway.
+            let bypass = (*wanted).mark != 0
+                && atomic::load(&raw const (*runtime).settings.cache_bypass) != 0;
+            if server == NO_SERVER && (unrelated || bypass) {
                 return ACCEPT;
             }
             return server;
