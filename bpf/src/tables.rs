@@ -20,8 +20,8 @@ use pointsman_core::wire::sctp;
 use pointsman_core::{locality, mark, open, overload, persist, proto, rare, reuse, sched, track};
 
 use crate::maps::{
-    CONNECTIONS, CONTROLS, DROPS, EGRESS, FRAGMENT_PORTS, HINTS, LOCALITY, MARK_RULES, RUNTIME,
-    SCHEDULES, SERVERS, SERVICE_IDS, SERVICES, STATS, WANTED, WIDE,
+    CONNECTIONS, CONTROLS, DROPS, EGRESS, EGRESS_IDS, FRAGMENT_PORTS, HINTS, LOCALITY, MARK_RULES,
+    RUNTIME, SCHEDULES, SERVERS, SERVICE_IDS, SERVICES, STATS, WANTED, WIDE,
 };
 use crate::route;
 
@@ -362,6 +362,20 @@ impl<C: Context> Host for Kernel<'_, C> {
     #[inline(always)]
     fn route(&self, destination: Be32) -> Route {
         route::lookup(self.0.raw(), destination)
+    }
+
+    #[inline(always)]
+    fn mtu(&self, ifindex: u32) -> u16 {
+        // SAFETY: values are only ever inserted and removed, never changed.
+        let index = unsafe { EGRESS_IDS.get(ifindex).copied() }.unwrap_or(0);
+        match EGRESS.get_ptr(index) {
+            // SAFETY: the pointer is into the map. Index 0 has no MTU.
+            Some(egress) => match unsafe { (*egress).mtu } {
+                mtu @ 1..=0xffff => mtu as u16,
+                _ => u16::MAX,
+            },
+            None => u16::MAX,
+        }
     }
 
     #[inline(always)]

@@ -343,7 +343,7 @@ fn forward<H: Host, P: Packet, M: Mode>(
             call::FTP
         }));
     }
-    let mut wrapped = hop.is_wrapped();
+    let (mut wrapped, mut mtu) = (hop.is_wrapped(), hop.mtu);
     let way = if kind & KIND_TO_LOOPBACK != 0 {
         // A reply to a client on the director comes by twice: from outside, and then from `lo`, where
         // it was sent; a client bound to an address of its own even sees it unchanged.
@@ -360,7 +360,7 @@ fn forward<H: Host, P: Packet, M: Mode>(
     } else {
         let index = found.index;
         let found = host.refresh_apart(index, tag, present);
-        wrapped = found.hop.is_wrapped();
+        (wrapped, mtu) = (found.hop.is_wrapped(), found.hop.mtu);
         match found.code {
             Refreshed::HOP if found.hop.is_local() => Way::Local,
             Refreshed::HOP => Way::Neighbour(found.hop),
@@ -403,8 +403,8 @@ fn forward<H: Host, P: Packet, M: Mode>(
     if !matches!(way, Way::Local) && flow.ttl <= 1 {
         return Err(tell(Message::TIME_EXCEEDED, Drop::TtlExceeded));
     }
-    if let Way::Neighbour(hop) = way
-        && packet.largest_datagram(flow.total_len, flow.headers) > hop.mtu
+    if !matches!(way, Way::Local)
+        && packet.largest_datagram(flow.total_len, flow.headers) > mtu
         && !(M::RARE && flow.inner != 0 && !M::WIDE)
     {
         if !M::WIDE && !flow.df {
@@ -416,7 +416,7 @@ fn forward<H: Host, P: Packet, M: Mode>(
         } else {
             forward::decrement_ttl(packet, flow);
         }
-        return Err(tell(Message::fragmentation_needed(hop.mtu), Drop::TooBig));
+        return Err(tell(Message::fragmentation_needed(mtu), Drop::TooBig));
     }
 
     let stays = matches!(way, Way::Local);

@@ -548,6 +548,8 @@ pub trait Host: Tables + Sized {
     fn mark(&self) -> u32;
     /// The way to `destination`, as the director itself would send there.
     fn route(&self, destination: Be32) -> Route;
+    /// MTU of an interface, for ways whose neighbour is not resolved yet.
+    fn mtu(&self, ifindex: u32) -> u16;
     /// The way to the IPv6 address at `destination`, which lies in the maps.
     fn route_wide(&self, destination: *const Address) -> Route;
 

@@ -170,12 +170,12 @@ pub fn refresh<H: Host>(host: &H, index: u32, tag: u64, epoch: u32) -> Refreshed
             found.code = Refreshed::UNRESOLVED;
             found.ifindex = ifindex;
             found.next = next;
-            found.hop = for_connection(NextHop::NONE, word, via);
+            found.hop = for_connection(NextHop::new(0, host.mtu(ifindex)), word, via);
         }
         Route::UnresolvedWide(ifindex) => {
             found.code = Refreshed::UNRESOLVED_WIDE;
             found.ifindex = ifindex;
-            found.hop = for_connection(NextHop::NONE, word, via);
+            found.hop = for_connection(NextHop::new(0, host.mtu(ifindex)), word, via);
         }
         Route::Unreachable => found.code = Refreshed::UNREACHABLE,
     }

@@ -273,6 +273,11 @@ impl<const HANDS_UP: bool> host::Host for User<'_, HANDS_UP> {
         0
     }
 
+    fn mtu(&self, ifindex: u32) -> u16 {
+        self.egress_of(ifindex)
+            .map_or(u16::MAX, |(_, egress)| egress.mtu as u16)
+    }
+
     fn route_wide(&self, destination: *const Address) -> Route {
         // SAFETY: the address lies in the tables.
         let destination = unsafe { *destination };
