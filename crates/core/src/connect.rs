@@ -10,7 +10,7 @@ use crate::conn::{
 use crate::drop::Drop;
 use crate::forward;
 use crate::host::Tables;
-use crate::layout::{FIRST_STATE, NextHop, ServerRecord, WAYS, Wanted};
+use crate::layout::{FIRST_STATE, NextHop, Runtime, ServerRecord, WAYS, Wanted};
 use crate::next_hop;
 use crate::open::{self, FTP};
 use crate::proto::{self, sctp, tcp};
@@ -18,6 +18,9 @@ use crate::track;
 
 /// Interface index of `lo` in every namespace.
 pub const LOOPBACK: u32 = 1;
+
+/// Life in seconds of a connection that no packet of its own has shown yet.
+const UNSEEN_SECS: u32 = 3;
 
 /// What came of making a connection: one of the constants, or the number of a [`Drop`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -138,9 +141,9 @@ pub fn fill_request<T: Tables>(
         return false;
     };
     let now = tables.now();
-    let expires = now.wrapping_add(track::timeout(runtime, word.proto(), word.state()));
     // SAFETY: the slot is ours until it is published; records live as long as the maps.
     unsafe {
+        let expires = now.wrapping_add(first_life(runtime, wanted, word));
         let hash = Hash((*wanted).hash);
         let one_packet = index == one_packet_slot(tables);
         let mut tag = found.tag;
@@ -175,6 +178,22 @@ pub fn fill_request<T: Tables>(
         conn::publish(tables, index, found.slot, hash);
         true
     }
+}
+
+/// Life in jiffies of the wanted connection until a packet gives it another.
+///
+/// # Safety
+/// `wanted` is this CPU's record, `runtime` lives as long as the maps.
+#[inline(always)]
+unsafe fn first_life(runtime: *const Runtime, wanted: *const Wanted, word: Word) -> u32 {
+    // SAFETY: passed on to the caller.
+    unsafe {
+        if (*wanted).flow.inner != 0 {
+            // Made for an ICMP error, which gives no life.
+            return atomic::load(&raw const (*runtime).hz).wrapping_mul(UNSEEN_SECS);
+        }
+    }
+    track::timeout(runtime, word.proto(), word.state())
 }
 
 /// Whether the director's own address towards a real server is known: needed as the source of a tunnel.
@@ -317,7 +336,8 @@ pub fn make_reply<T: Tables>(tables: &T, index: u32, word: Word, partner: u32) -
         return REPLY_REFUSED | Drop::Internal as u32;
     };
     let now = tables.now();
-    let expires = now.wrapping_add(track::timeout(runtime, word.proto(), word.state()));
+    // SAFETY: the records live as long as the maps, the wanted one is this CPU's.
+    let expires = now.wrapping_add(unsafe { first_life(runtime, wanted, word) });
     let class = word.proto();
     let wide = class & proto::WIDE != 0;
     let nat = (word.kind() & KIND_METHOD) as u8 == forward::NAT;
