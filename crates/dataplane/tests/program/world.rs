@@ -2,7 +2,7 @@
 //! them: every row is played on XDP and TC, and user space has to agree with both to the byte.
 
 use std::fs;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::panic::{self, AssertUnwindSafe};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -16,12 +16,13 @@ use pointsman_dataplane::test_run::Entry;
 use pointsman_dataplane::{DataPlane, HookChoice, Interface, Options, Tables};
 use pointsman_model::{
     ConnectionState, Counters, Encapsulation, Forwarding, Protocol, Scheduler, ServerKey,
-    ServerSpec, ServerView, ServiceKey, ServiceSpec, Timeouts, Weight,
+    ServerSpec, ServerView, ServiceKey, ServiceSpec, Timeouts, Variable, Weight,
 };
 use pointsman_testkit::frames::{Mac, View};
 use pointsman_testkit::{Names, Netns, wire};
 
 use crate::frame::{Frame, recount};
+use crate::packet::Packet;
 use crate::user::{Class, To, UserSpace};
 
 pub const VIP: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 100);
@@ -41,19 +42,110 @@ pub const NOWHERE: Ipv4Addr = Ipv4Addr::new(172, 30, 0, 1);
 /// Source of tunnels.
 pub const TUNNEL_SOURCE: Ipv4Addr = Ipv4Addr::new(192, 168, 0, 1);
 
+/// The same hosts over IPv6: the last byte is that of the IPv4 address.
+pub const VIP6: Ipv6Addr = front6(100);
+pub const DIP6: Ipv6Addr = front6(1);
+pub const CLIENT6: Ipv6Addr = front6(2);
+pub const RS1_6: Ipv6Addr = back6(10);
+pub const RS2_6: Ipv6Addr = back6(20);
+pub const RS3_6: Ipv6Addr = back6(30);
+pub const RS4_6: Ipv6Addr = back6(40);
+pub const UNKNOWN6: Ipv6Addr = back6(99);
+pub const NOWHERE6: Ipv6Addr = Ipv6Addr::new(0xfd00, 9, 0, 0, 0, 0, 0, 1);
+
+const fn front6(host: u16) -> Ipv6Addr {
+    Ipv6Addr::new(0xfd00, 1, 0, 0, 0, 0, 0, host)
+}
+
+const fn back6(host: u16) -> Ipv6Addr {
+    Ipv6Addr::new(0xfd00, 2, 0, 0, 0, 0, 0, host)
+}
+
 pub const CLIENT_MAC: Mac = [2, 0, 0, 0, 0, 2];
 pub const FRONT_MAC: Mac = [2, 0, 0, 0, 1, 1];
 pub const BACK_MAC: Mac = [2, 0, 0, 0, 2, 1];
 
 /// Link-layer address of a real server.
-pub fn mac_of(server: Ipv4Addr) -> Mac {
-    [2, 0, 0, 0, 9, server.octets()[3]]
+pub fn mac_of(server: impl Into<IpAddr>) -> Mac {
+    let last = match server.into() {
+        IpAddr::V4(server) => server.octets()[3],
+        IpAddr::V6(server) => server.segments()[7] as u8,
+    };
+    [2, 0, 0, 0, 9, last]
 }
 
 /// Jiffies in user space: timers run beyond the wrap.
 const NEAR_THE_WRAP: u32 = u32::MAX - 500;
 
 const SERVERS: [Ipv4Addr; 4] = [RS1, RS2, RS3, RS4];
+const SERVERS6: [Ipv6Addr; 4] = [RS1_6, RS2_6, RS3_6, RS4_6];
+
+/// Who is who in one family: rows that hold for both are played with each.
+#[derive(Clone, Copy, Debug)]
+pub struct Net {
+    pub vip: IpAddr,
+    pub client: IpAddr,
+    pub rs: [IpAddr; 4],
+    /// An address of the director that is no VIP.
+    pub dip: IpAddr,
+    pub unknown: IpAddr,
+    pub nowhere: IpAddr,
+}
+
+pub const NET4: Net = Net {
+    vip: IpAddr::V4(VIP),
+    client: IpAddr::V4(CLIENT),
+    rs: [
+        IpAddr::V4(RS1),
+        IpAddr::V4(RS2),
+        IpAddr::V4(RS3),
+        IpAddr::V4(RS4),
+    ],
+    dip: IpAddr::V4(DIP),
+    unknown: IpAddr::V4(UNKNOWN),
+    nowhere: IpAddr::V4(NOWHERE),
+};
+
+pub const NET6: Net = Net {
+    vip: IpAddr::V6(VIP6),
+    client: IpAddr::V6(CLIENT6),
+    rs: [
+        IpAddr::V6(RS1_6),
+        IpAddr::V6(RS2_6),
+        IpAddr::V6(RS3_6),
+        IpAddr::V6(RS4_6),
+    ],
+    dip: IpAddr::V6(DIP6),
+    unknown: IpAddr::V6(UNKNOWN6),
+    nowhere: IpAddr::V6(NOWHERE6),
+};
+
+impl Net {
+    /// The client with a port.
+    pub fn client(&self, port: u16) -> SocketAddr {
+        SocketAddr::new(self.client, port)
+    }
+
+    /// The VIP with a port.
+    pub fn vip(&self, port: u16) -> SocketAddr {
+        SocketAddr::new(self.vip, port)
+    }
+
+    /// A real server, from 0, with a port.
+    pub fn rs(&self, server: usize, port: u16) -> SocketAddr {
+        SocketAddr::new(self.rs[server], port)
+    }
+
+    /// A real server by NAT, from 0.
+    pub fn nat(&self, server: usize, port: u16) -> ServerSpec {
+        spec(self.rs(server, port), Forwarding::Masquerade)
+    }
+
+    /// A real server by direct routing, from 0.
+    pub fn direct(&self, server: usize, port: u16) -> ServerSpec {
+        spec(self.rs(server, port), Forwarding::Route)
+    }
+}
 
 /// Where a frame comes in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -200,6 +292,24 @@ impl World {
             ));
         }
         director.sysctl("net.ipv4.conf.lo.forwarding", "1").unwrap();
+        for interface in ["lo", "front", "back"] {
+            let disabled = format!("net.ipv6.conf.{interface}.disable_ipv6");
+            director.sysctl(&disabled, "0").unwrap();
+        }
+        ip(&format!("address add {DIP6}/64 dev front nodad"));
+        ip(&format!("address add {VIP6}/128 dev front nodad"));
+        ip("address add fd00:2::1/64 dev back nodad");
+        ip(&format!(
+            "neighbour add {CLIENT6} lladdr {} dev front nud permanent",
+            text(CLIENT_MAC)
+        ));
+        for server in SERVERS6 {
+            let mac = text(mac_of(server));
+            ip(&format!(
+                "neighbour add {server} lladdr {mac} dev back nud permanent"
+            ));
+        }
+        director.sysctl("net.ipv6.conf.lo.forwarding", "1").unwrap();
         let (front, back) = (
             director.index("front").unwrap(),
             director.index("back").unwrap(),
@@ -225,6 +335,16 @@ impl World {
                 for server in SERVERS {
                     let to = To::Neighbour(back, mac_of(server), 1500);
                     user.routes.push((server.octets(), to));
+                }
+                user.wide_routes = vec![
+                    (CLIENT6.octets(), To::Neighbour(front, CLIENT_MAC, 1500)),
+                    (UNKNOWN6.octets(), To::Unknown(back)),
+                    (DIP6.octets(), To::Local),
+                    (VIP6.octets(), To::Local),
+                ];
+                for server in SERVERS6 {
+                    let to = To::Neighbour(back, mac_of(server), 1500);
+                    user.wide_routes.push((server.octets(), to));
                 }
                 let mut world = World {
                     plane,
@@ -326,7 +446,7 @@ pub struct Seen {
     pub packet: Vec<u8>,
     /// Reasons of drops that were counted for it.
     pub counted: Vec<String>,
-    sent_in: Vec<u8>,
+    pub sent_in: Vec<u8>,
 }
 
 impl Stage<'_> {
@@ -365,6 +485,21 @@ impl Stage<'_> {
         tables.clear_connections();
         tables.flush();
         tables.set_timeouts(Timeouts::default());
+        tables.set_mark_rules(&[]).unwrap();
+        for variable in Variable::ALL {
+            if let Some(value) = variable.default_value() {
+                let _ = tables.set_variable(variable, value);
+            }
+        }
+        tables.defend(u64::MAX);
+        let runtime = tables.maps().runtime.at(0).unwrap();
+        // SAFETY: the pointer is into the map; nothing else runs.
+        unsafe { (*runtime).settings.drop_counter = 0 };
+        for cpu in 0..tables.maps().wanted.len() {
+            // SAFETY: as above.
+            unsafe { (*tables.maps().wanted.at(cpu).unwrap()).credit = 0 };
+            unsafe { (*tables.maps().wanted.at(cpu).unwrap()).credit_at = NEAR_THE_WRAP / 2 };
+        }
     }
 
     /// A TCP service on the VIP, with servers in the order they are added.
@@ -453,6 +588,61 @@ impl Stage<'_> {
         let from = mac_of(frame.source.0);
         let frame = frame.between(from, BACK_MAC).bytes();
         self.send(Side::Back, &frame)
+    }
+
+    /// From the client, or somebody behind the same router.
+    #[track_caller]
+    pub fn in_front(&mut self, packet: &Packet) -> Seen {
+        self.send(Side::Front, &packet.frame(CLIENT_MAC, FRONT_MAC))
+    }
+
+    /// From a real server, or somebody behind it.
+    #[track_caller]
+    pub fn behind(&mut self, packet: &Packet) -> Seen {
+        let from = mac_of(packet.source);
+        self.send(Side::Back, &packet.frame(from, BACK_MAC))
+    }
+
+    /// Any service, with servers in the order they are added.
+    pub fn serve(&mut self, spec: &ServiceSpec, servers: &[ServerSpec]) {
+        let tables = self.tables();
+        tables.add_service(spec).unwrap();
+        for server in servers {
+            tables.add_server(&spec.key, server).unwrap();
+            if server.key.addr.is_ipv4() {
+                tables.set_tunnel_source(server.key.addr, TUNNEL_SOURCE.into());
+            }
+        }
+    }
+
+    /// Sets a variable for this row.
+    pub fn set(&mut self, variable: Variable, value: &str) {
+        self.tables().set_variable(variable, value).unwrap();
+    }
+
+    /// What a listing shows, templates and connections, sorted.
+    pub fn listing(&mut self) -> Vec<String> {
+        let mut lines: Vec<String> = self
+            .tables()
+            .connections()
+            .iter()
+            .map(|c| {
+                let protocol = c.protocol.map_or("IP", |p| p.name());
+                format!(
+                    "{protocol} {} {} {} {}",
+                    c.state.name(),
+                    c.client,
+                    c.virtual_addr,
+                    c.destination
+                )
+            })
+            .collect();
+        lines.sort();
+        lines
+    }
+
+    pub fn is_xdp(&self) -> bool {
+        self.hook == Hook::Xdp
     }
 
     /// A SYN from a port of the client; the server's address it went to.
@@ -568,6 +758,23 @@ impl Seen {
         View::of(&self.packet).expect("a frame")
     }
 
+    /// Forwarded to this link-layer address: the packet that left.
+    #[track_caller]
+    pub fn sent_to(&self, mac: Mac) -> Packet {
+        assert_eq!(self.class, Class::Sent, "{self:x?}");
+        assert!(self.counted.is_empty(), "{:?}", self.counted);
+        assert_eq!(self.packet[..6], mac, "link-layer destination");
+        Packet::of(&self.packet)
+    }
+
+    /// Forwarded for the kernel to find the neighbour: the packet that left.
+    #[track_caller]
+    pub fn resolved(&self) -> Packet {
+        assert_eq!(self.class, Class::Sent, "{self:x?}");
+        assert!(self.counted.is_empty(), "{:?}", self.counted);
+        Packet::of(&self.packet)
+    }
+
     /// Addresses and ports of what was forwarded: link-layer destination, source, destination.
     #[track_caller]
     pub fn sent_as(&self) -> (Mac, (Ipv4Addr, u16), (Ipv4Addr, u16)) {
@@ -621,6 +828,34 @@ impl Seen {
             "MTU"
         );
         assert_eq!(ip[28..], quoted, "quotes the packet as it came");
+    }
+}
+
+/// A service on an address.
+pub fn service(protocol: Protocol, vip: SocketAddr) -> ServiceSpec {
+    let key = ServiceKey::Address {
+        protocol,
+        addr: vip.ip(),
+        port: vip.port(),
+    };
+    ServiceSpec::new(key, Scheduler::Rr)
+}
+
+/// A server of either family.
+pub fn wide_server(rip: IpAddr, port: u16, forwarding: Forwarding) -> ServerSpec {
+    spec(SocketAddr::new(rip, port), forwarding)
+}
+
+fn spec(server: SocketAddr, forwarding: Forwarding) -> ServerSpec {
+    ServerSpec {
+        key: ServerKey {
+            addr: server.ip(),
+            port: server.port(),
+        },
+        forwarding,
+        weight: Weight::new(1).unwrap(),
+        upper_threshold: 0,
+        lower_threshold: 0,
     }
 }
 
