@@ -10,9 +10,9 @@ use pointsman_core::drop::Drop;
 use pointsman_core::fragment::{FRAGMENTS, FragmentId};
 use pointsman_core::host;
 use pointsman_core::layout::{
-    Control, DROP_SLOTS, Egress, LOCALITIES, MAX_EGRESS, MAX_MARK_RULES,
-    MAX_SCHEDULE_WORDS, MAX_SERVERS, MAX_SERVICES, MarkRule, Runtime, ServerRecord, ServiceId,
-    ServiceRecord, Stats, WAYS, Wanted, Wide,
+    Control, DROP_SLOTS, Egress, LOCALITIES, MAX_EGRESS, MAX_MARK_RULES, MAX_SCHEDULE_WORDS,
+    MAX_SERVERS, MAX_SERVICES, MarkRule, Runtime, ServerRecord, ServiceId, ServiceRecord, Stats,
+    WAYS, Wanted, Wide,
 };
 use pointsman_core::locality;
 

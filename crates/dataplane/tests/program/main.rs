@@ -3,6 +3,7 @@
 //! Rows are played by [`world::World::play`]: description, tables, frames in, what becomes of them.
 
 mod choices;
+mod corpus;
 mod decapsulation;
 mod encapsulation;
 mod errors;

@@ -1,5 +1,7 @@
 //! User space as the third host of the core: plain tables, plain bytes, routes from a list.
 
+use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::mem;
 
 use pointsman_core::addr::{Address, Be32};
@@ -77,6 +79,11 @@ impl UserSpace {
         self.go_on(&host, bytes, call::DIRECTOR)
     }
 
+    /// How often each program ran and each verdict fell on this thread since the last time.
+    pub fn paths() -> BTreeMap<String, u32> {
+        PATHS.take()
+    }
+
     /// Runs programs from `program` on, until one does not call another.
     fn go_on<const HANDS_UP: bool>(
         &self,
@@ -117,6 +124,10 @@ impl UserSpace {
                 },
                 other => panic!("there is no program {other}"),
             };
+            passed(format!("program {program}"));
+            let said = format!("{verdict:?}");
+            let name = said.split('(').next().unwrap_or_default();
+            passed(format!("verdict {name}"));
             let class = match verdict {
                 Verdict::Pass | Verdict::Stack | Verdict::HandUp => Class::Pass,
                 Verdict::Drop(_) | Verdict::Held => Class::Drop,
@@ -163,6 +174,14 @@ impl UserSpace {
             _ => (Class::Pass, bytes.frame),
         }
     }
+}
+
+thread_local! {
+    static PATHS: RefCell<BTreeMap<String, u32>> = RefCell::default();
+}
+
+fn passed(by: String) {
+    PATHS.with_borrow_mut(|paths| *paths.entry(by).or_default() += 1);
 }
 
 /// The host the core sees for one packet.

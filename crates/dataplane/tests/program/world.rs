@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::thread::{self, JoinHandle};
 
 use pointsman_core::conn::{Slot, Status, Tag};
+use pointsman_core::host::Tables as _;
 use pointsman_core::layout::WAYS;
 use pointsman_dataplane::test_run::Entry;
 use pointsman_dataplane::{DataPlane, HookChoice, Interface, Options, Tables};
@@ -363,10 +364,18 @@ impl World {
         let [xdp, user_xdp, tc, user_tc] = &seen[..] else {
             unreachable!("four hosts")
         };
-        assert_eq!(xdp, user_xdp, "row `{row}`: XDP and user space differ");
-        assert_eq!(tc, user_tc, "row `{row}`: TC and user space differ");
+        same(
+            &format!("row `{row}`: XDP and user space differ"),
+            xdp,
+            user_xdp,
+        );
+        same(
+            &format!("row `{row}`: TC and user space differ"),
+            tc,
+            user_tc,
+        );
         match hooks {
-            Hooks::Agree => assert_eq!(xdp, tc, "row `{row}`: XDP and TC differ"),
+            Hooks::Agree => same(&format!("row `{row}`: XDP and TC differ"), xdp, tc),
             Hooks::Differ(_) => assert_ne!(xdp, tc, "row `{row}`: XDP and TC agree after all"),
         }
     }
@@ -398,6 +407,19 @@ impl World {
         }
         seen
     }
+}
+
+/// Two hosts did the same to every frame.
+#[track_caller]
+pub fn same(otherwise: &str, one: &[Seen], other: &[Seen]) {
+    for (i, (one, other)) in one.iter().zip(other).enumerate() {
+        assert_eq!(one, other, "{otherwise} at frame {i}");
+    }
+    assert_eq!(
+        one.len(),
+        other.len(),
+        "{otherwise} in the number of frames"
+    );
 }
 
 /// `lo`, `front` and `back` as netlink would report them.
@@ -495,11 +517,6 @@ impl Stage<'_> {
         let runtime = tables.maps().runtime.at(0).unwrap();
         // SAFETY: the pointer is into the map; nothing else runs.
         unsafe { (*runtime).settings.drop_counter = 0 };
-        for cpu in 0..tables.maps().wanted.len() {
-            // SAFETY: as above.
-            unsafe { (*tables.maps().wanted.at(cpu).unwrap()).credit = 0 };
-            unsafe { (*tables.maps().wanted.at(cpu).unwrap()).credit_at = NEAR_THE_WRAP / 2 };
-        }
     }
 
     /// A TCP service on the VIP, with servers in the order they are added.
@@ -603,6 +620,21 @@ impl Stage<'_> {
         self.send(Side::Back, &packet.frame(from, BACK_MAC))
     }
 
+    /// As a frame that comes in: what XDP lets pass, TC sees next.
+    pub fn arrives(&mut self, side: Side, frame: &[u8]) -> Seen {
+        if self.hook == Hook::Xdp && matches!(side, Side::Front | Side::Back) {
+            let seen = self.send(side, frame);
+            if seen.class != Class::Pass {
+                return seen;
+            }
+            assert_eq!(seen.packet, frame, "XDP passes nothing that it changed");
+        }
+        let hook = std::mem::replace(&mut self.hook, Hook::Tc);
+        let seen = self.send(side, frame);
+        self.hook = hook;
+        seen
+    }
+
     /// Any service, with servers in the order they are added.
     pub fn serve(&mut self, spec: &ServiceSpec, servers: &[ServerSpec]) {
         let tables = self.tables();
@@ -656,15 +688,41 @@ impl Stage<'_> {
             .expect("sent to a server")
     }
 
-    /// Any bytes by any interface.
+    /// Any bytes by any interface; a second after the last ones, as far as answers are limited.
     #[track_caller]
     pub fn send(&mut self, side: Side, frame: &[u8]) -> Seen {
+        self.forget_answers();
+        self.send_at_once(side, frame)
+    }
+
+    /// Hosts need not agree on what became of the frames so far.
+    pub fn forget_seen(&mut self) {
+        self.seen.clear();
+    }
+
+    /// No answers were sent of late.
+    fn forget_answers(&mut self) {
+        let maps = self.tables().maps();
+        let (now, hz) = (maps.now(), maps.runtime.read(0).unwrap().hz);
+        for cpu in 0..maps.wanted.len() {
+            // SAFETY: the pointer is into the map; nothing else runs.
+            unsafe { (*maps.wanted.at(cpu).unwrap()).credit_at = now.wrapping_sub(2 * hz) };
+        }
+    }
+
+    /// Any bytes by any interface, in the same second as the last ones.
+    #[track_caller]
+    pub fn send_at_once(&mut self, side: Side, frame: &[u8]) -> Seen {
         let ingress = match side {
             Side::Front => self.world.front,
             Side::Back => self.world.back,
             Side::Loopback => 1,
             Side::Out => self.world.front,
         };
+        if self.real {
+            // As the daemon does: the ring of held fragments has room.
+            self.world.plane.take_fragments();
+        }
         let before = self.tables().drops(true);
         let (class, packet) = match (self.real, self.hook) {
             (true, _) if side == Side::Out => {
@@ -717,7 +775,8 @@ impl Stage<'_> {
             counted,
             sent_in: frame.to_vec(),
         };
-        if seen.class != Class::Drop && seen.packet != seen.sent_in {
+        let changed = seen.class != Class::Drop && seen.packet != seen.sent_in;
+        if changed && recount(frame).is_ok() {
             recount(&seen.packet).unwrap_or_else(|what| panic!("{what} is wrong in {seen:x?}"));
         }
         self.seen.push(seen.clone());
