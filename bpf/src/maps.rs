@@ -3,10 +3,10 @@
 
 use aya_ebpf::bindings::BPF_F_MMAPABLE;
 use aya_ebpf::macros::map;
-use aya_ebpf::maps::{Array, HashMap, LruHashMap, ProgramArray};
+use aya_ebpf::maps::{Array, HashMap, LruHashMap, ProgramArray, RingBuf};
 use pointsman_core::conn::{Hints, Set};
 use pointsman_core::director::call;
-use pointsman_core::fragment::{FRAGMENTS, FragmentId};
+use pointsman_core::fragment::{FRAGMENTS, FragmentId, RING};
 use pointsman_core::layout::{
     Control, DROP_SLOTS, Egress, LOCALITIES, MAX_EGRESS, MAX_MARK_RULES, MAX_SCHEDULE_WORDS,
     MAX_SERVERS, MAX_SERVICES, MarkRule, Runtime, ServerRecord, ServiceId, ServiceRecord, Stats,
@@ -34,10 +34,10 @@ pub static CONTROLS: Array<Control> = Array::with_max_entries(8192, BPF_F_MMAPAB
 /// What the packet at hand wants, on each CPU.
 #[map]
 pub static WANTED: Array<Wanted> = Array::with_max_entries(1, BPF_F_MMAPABLE);
-/// VIP, port, protocol to index of the service.
+/// VIP, port, protocol to index of the service; VIPs and addresses of real servers alone too.
 #[map]
 pub static SERVICE_IDS: HashMap<ServiceId, u32> =
-    HashMap::with_max_entries(2 * MAX_SERVICES, BPF_F_NO_PREALLOC);
+    HashMap::with_max_entries(2 * MAX_SERVICES + MAX_SERVERS, BPF_F_NO_PREALLOC);
 /// Virtual services.
 #[map]
 pub static SERVICES: Array<ServiceRecord> = Array::with_max_entries(MAX_SERVICES, BPF_F_MMAPABLE);
@@ -70,6 +70,10 @@ pub static EGRESS_IDS: HashMap<u32, u32> = HashMap::with_max_entries(MAX_EGRESS,
 /// Ports of fragmented packets.
 #[map]
 pub static FRAGMENT_PORTS: LruHashMap<FragmentId, u64> = LruHashMap::with_max_entries(FRAGMENTS, 0);
+
+/// Fragments that came before their first one, on their way to user space.
+#[map]
+pub static FRAGMENTS_HELD: RingBuf = RingBuf::with_byte_size(RING, 0);
 
 /// The parts of the director on XDP, which call each other.
 #[map]

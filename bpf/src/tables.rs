@@ -8,11 +8,10 @@ use aya_ebpf::helpers::generated::{bpf_get_prandom_u32, bpf_get_smp_processor_id
 use pointsman_core::addr::{Address, Be32};
 use pointsman_core::conn::{self, Hash, Hints, Key, Set, Word};
 use pointsman_core::connect;
-use pointsman_core::drop::Drop;
 use pointsman_core::fragment::FragmentId;
 use pointsman_core::host::{Host, Packet, Route, Tables};
 use pointsman_core::layout::{
-    Control, DROP_SLOTS, EVICTIONS, Egress, MAX_SERVERS, MarkRule, NextHop, Runtime, Schedule,
+    Control, DROP_SLOTS, Egress, MAX_SERVERS, MarkRule, NextHop, Runtime, Schedule,
     ServerRecord, ServiceId, ServiceRecord, Stats, Wanted, Wide,
 };
 use pointsman_core::next_hop::Refreshed;
@@ -165,13 +164,8 @@ impl<C> Tables for Kernel<'_, C> {
     }
 
     #[inline(always)]
-    fn count_drop(&self, reason: Drop) {
-        count(reason as u32);
-    }
-
-    #[inline(always)]
-    fn count_eviction(&self) {
-        count(EVICTIONS);
+    fn count(&self, place: u32) {
+        count(place);
     }
 
     #[inline(always)]
@@ -331,8 +325,8 @@ impl<C> Tables for Kernel<'_, C> {
     }
 
     #[inline(always)]
-    fn vip_apart(&self, wide: bool) -> bool {
-        pm_vip(wide.into()) != 0
+    fn known_apart(&self, kind: u8) -> bool {
+        pm_known(kind.into()) != 0
     }
 
     #[inline(always)]
@@ -632,11 +626,11 @@ extern "C" fn pm_fill(slot: u32, partner: u32, server: u32, word: u32) -> u32 {
     connect::fill_request(&BARE, slot, partner, server, Word(word)).into()
 }
 
-/// [`rare::is_wanted_vip`].
+/// [`rare::is_known`].
 #[inline(never)]
 #[unsafe(no_mangle)]
-extern "C" fn pm_vip(wide: u32) -> u32 {
-    rare::is_wanted_vip(&BARE, wide != 0).into()
+extern "C" fn pm_known(kind: u32) -> u32 {
+    rare::is_known(&BARE, kind as u8).into()
 }
 
 /// [`reuse::gives_way`].

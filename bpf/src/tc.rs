@@ -19,17 +19,20 @@ use pointsman_core::addr::Be32;
 use pointsman_core::connect::LOOPBACK;
 use pointsman_core::director::{self, Mode, Narrow, Verdict, Wide, call};
 use pointsman_core::forward::tunnel::{Seal, is_summed};
+use pointsman_core::fragment::{BACK_MAGIC, HELD_FRAME, Held};
 use pointsman_core::host::{Packet, Shell};
 use pointsman_core::inner::Version;
 use pointsman_core::layout::Egress;
+use pointsman_core::mask::{masked, opaque};
 use pointsman_core::next_hop::Refreshed;
 use pointsman_core::open::{self, Opened};
 use pointsman_core::rare;
 use pointsman_core::wire::checksum::Diff;
+use pointsman_core::wire::ethernet;
 use pointsman_core::wire::icmp4::Message;
 
 use crate::apart::{NO_SUM, apart, packet_pointer, payload, pointer, seal, sum, wrap};
-use crate::maps::{RUNTIME, TC_PROGRAMS, WANTED};
+use crate::maps::{FRAGMENTS_HELD, RUNTIME, TC_PROGRAMS, WANTED};
 use crate::tables::{Context, Kernel, cpu, is_wide, origin, pm_sctp_change};
 
 /// "On with it": the next program, then the stack. The same number for tcx and clsact.
@@ -51,6 +54,8 @@ const HEADERS: u32 = 14 + 8 + 40 + 8 + 40 + 8;
 
 /// Bytes an ICMP error may quote, and the link-layer header.
 const QUOTED: u32 = 22 + 1280;
+/// Bytes the parser may look at in rare packets: options and extension headers, without and within.
+const RARE_HEADERS: u32 = 576;
 
 /// A packet in TC.
 pub struct Skb<'a>(pub(crate) &'a TcContext);
@@ -160,6 +165,11 @@ impl Packet for Skb<'_> {
                 | bpf_skb_adjust_room(self.raw(), bytes as i32, BPF_ADJ_ROOM_MAC, 0)
         };
         (code == 0).then_some(())
+    }
+
+    #[inline(always)]
+    fn hold(&mut self) -> bool {
+        hold(self.0.as_ptr()) != 0
     }
 
     #[inline(always)]
@@ -299,6 +309,12 @@ pub(crate) fn pull(ctx: &TcContext, bytes: u32) {
 /// What packets meet first on TC ingress.
 #[inline(always)]
 pub fn ingress(ctx: &TcContext) -> i32 {
+    if ctx.ingress() == LOOPBACK
+        && let Some(ifindex) = goes_back(ctx)
+    {
+        // SAFETY: the helper only records where the packet goes.
+        return unsafe { bpf_redirect(ifindex, u64::from(BPF_F_INGRESS)) as i32 };
+    }
     // SAFETY: the context is the program's own.
     if unsafe { (*ctx.skb.skb).vlan_present } != 0 && has_vlan_devices() {
         return NEXT;
@@ -320,6 +336,19 @@ pub fn ingress(ctx: &TcContext) -> i32 {
     director::<Narrow>(ctx)
 }
 
+/// The interface of a fragment that user space held and now puts back, as it says before the packet,
+/// where only XDP can write.
+#[inline(always)]
+fn goes_back(ctx: &TcContext) -> Option<u32> {
+    const META: usize = offset_of!(__sk_buff, data_meta);
+    const DATA: usize = offset_of!(__sk_buff, data);
+    let meta = packet_pointer::<_, META>(ctx.skb.skb);
+    let data = packet_pointer::<_, DATA>(ctx.skb.skb);
+    let words = pointer::<[u32; 2]>(meta, data, 0)?.cast::<u32>();
+    // SAFETY: pointer() checked the bounds.
+    unsafe { (words.read() == BACK_MAGIC).then(|| words.add(1).read()) }
+}
+
 /// Packets that are many, of IPv4 or IPv6.
 #[inline(always)]
 pub fn director<M: Mode>(ctx: &TcContext) -> i32 {
@@ -331,6 +360,7 @@ pub fn director<M: Mode>(ctx: &TcContext) -> i32 {
 /// Packets that are rare.
 #[inline(always)]
 pub fn rare<M: Mode>(ctx: &TcContext) -> i32 {
+    pull(ctx, RARE_HEADERS);
     let mut skb = Skb(ctx);
     let verdict = rare::ingress::<_, _, M>(&Kernel(ctx), &mut skb);
     act(ctx, &mut skb, verdict)
@@ -361,7 +391,7 @@ fn act(ctx: &TcContext, skb: &mut Skb<'_>, verdict: Verdict) -> i32 {
         Verdict::ResolveWide(ifindex) => resolve_wide(ctx, ifindex),
         Verdict::Loopback => to_loopback(skb),
         Verdict::Answer => send_back(ctx),
-        Verdict::Drop(_) => SHOT,
+        Verdict::Drop(_) | Verdict::Held => SHOT,
         Verdict::Call(program) => go_on(ctx, program),
     }
 }
@@ -378,6 +408,51 @@ fn next(ctx: &TcContext) -> i32 {
         (*ctx.skb.skb).mark = 0;
         bpf_redirect(LOOPBACK, u64::from(BPF_F_INGRESS)) as i32
     }
+}
+
+/// Hands a copy of the packet to user space; 0 when it has no room.
+#[inline(never)]
+extern "C" fn hold(ctx: *mut c_void) -> u32 {
+    let skb = ctx.cast::<__sk_buff>();
+    // SAFETY: the context is the program's own.
+    let whole = unsafe { (*skb).len };
+    // Bounds one by one: 6.1 learns nothing from a comparison with zero, nor from one of a difference.
+    let len = masked::<0x7ff>(whole as usize);
+    if len > HELD_FRAME || len as u32 != whole {
+        return 0;
+    }
+    let len = opaque(len);
+    if len < ethernet::LEN {
+        return 0;
+    }
+    let Some(mut entry) = FRAGMENTS_HELD.reserve::<Held>(0) else {
+        return 0;
+    };
+    let held = entry.as_mut_ptr();
+    // SAFETY: the entry is ours until it is submitted; the helper writes within the frame.
+    let code = unsafe {
+        (*held).ifindex = (*skb).ingress_ifindex;
+        (*held).len = len as u32;
+        let tagged = (*skb).vlan_present != 0;
+        (*held).tag = if tagged { (*skb).vlan_tci } else { 0 };
+        (*held).tag_kind = if tagged {
+            u32::from(u16::from_be((*skb).vlan_proto as u16))
+        } else {
+            0
+        };
+        bpf_skb_load_bytes(
+            skb.cast(),
+            0,
+            (&raw mut (*held).frame).cast(),
+            len as u32,
+        )
+    };
+    if code != 0 {
+        entry.discard(0);
+        return 0;
+    }
+    entry.submit(0);
+    1
 }
 
 /// Goes on in another program.
@@ -435,11 +510,12 @@ pub fn egress(ctx: &TcContext) -> i32 {
     }
     pull(ctx, HEADERS);
     let verdict = match director::egress::<_, _, Narrow>(&Kernel(ctx), &mut Skb(ctx)) {
-        Verdict::Call(_) => director::egress::<_, _, Wide>(&Kernel(ctx), &mut Skb(ctx)),
+        Verdict::Call(call::WIDE) => director::egress::<_, _, Wide>(&Kernel(ctx), &mut Skb(ctx)),
         verdict => verdict,
     };
     match verdict {
         Verdict::Drop(_) => SHOT,
+        Verdict::Call(program) => go_on(ctx, program),
         _ => NEXT,
     }
 }

@@ -275,7 +275,7 @@ fn act(ctx: &XdpContext, frame: &mut Frame<'_>, verdict: Verdict) -> u32 {
         Verdict::Drop(_) => xdp_action::XDP_DROP,
         Verdict::Call(program) => go_on(ctx, program),
         // Only TC can do these; the core hands them up instead.
-        Verdict::Resolve(..) | Verdict::ResolveWide(_) | Verdict::Loopback => {
+        Verdict::Resolve(..) | Verdict::ResolveWide(_) | Verdict::Loopback | Verdict::Held => {
             xdp_action::XDP_ABORTED
         }
     }

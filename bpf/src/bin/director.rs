@@ -71,6 +71,12 @@ pub fn one_packet_wide_xdp(ctx: XdpContext) -> u32 {
     programs::xdp::one_packet::<OneWide>(&ctx)
 }
 
+/// Lets every frame pass: what user space puts frames back with, attached nowhere.
+#[xdp]
+pub fn put_back(_ctx: XdpContext) -> u32 {
+    aya_ebpf::bindings::xdp_action::XDP_PASS
+}
+
 /// TC ingress on an interface.
 #[classifier]
 pub fn director_tc(ctx: TcContext) -> i32 {

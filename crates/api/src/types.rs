@@ -101,6 +101,12 @@ pub struct TableStatus {
     /// could lie in were full.
     #[serde(default)]
     pub evictions: u64,
+    /// Fragments that came before the first one of their packet and were kept back until it came.
+    #[serde(default)]
+    pub fragments_held: u64,
+    /// ICMP errors not sent because of many others before.
+    #[serde(default)]
+    pub errors_untold: u64,
 }
 
 /// How packets reach a real server.

@@ -272,10 +272,11 @@ unsafe fn first_word(
     secure: bool,
 ) -> Option<Word> {
     // SAFETY: passed on to the caller.
-    let (class, event, method, state, mut kind, dport) = unsafe {
+    let (class, event, inner, method, state, mut kind, dport) = unsafe {
         (
             (*wanted).flow.key.proto,
             (*wanted).flow.event,
+            (*wanted).flow.inner,
             atomic::load(&raw const (*server).method),
             (*wanted).state,
             (*wanted).kind,
@@ -302,8 +303,8 @@ unsafe fn first_word(
     };
     let state = if state != FIRST_STATE {
         state as u8
-    } else if proto::base(class) == proto::SCTP {
-        // The packet itself moves it on: a second INIT would count as another one.
+    } else if proto::base(class) == proto::SCTP || inner != 0 {
+        // The packet itself moves it on: a second INIT would count as another one. An error moves nothing.
         sctp::NONE
     } else {
         proto::next(direction, class, event, 0, secure)

@@ -15,6 +15,7 @@ use crate::drop::Drop;
 use crate::forward::nat::{self, Rewrite};
 use crate::forward::{self, direct, related, tunnel};
 use crate::host::{Host, Packet, Tables};
+use crate::icmp;
 use crate::layout::{Egress, NextHop, Runtime};
 use crate::next_hop::{Refreshed, Way};
 use crate::open;
@@ -54,6 +55,8 @@ pub mod call {
     pub const RARE_FLOW_WIDE: u32 = 11;
     /// How many there are.
     pub const PROGRAMS: u32 = 12;
+    /// None of them: where what the director's own stack sends comes from.
+    pub const OUT: u32 = 0xff;
 }
 
 /// What becomes of a packet.
@@ -78,6 +81,8 @@ pub enum Verdict {
     Answer,
     /// Untouched, for TC on the same interface to handle.
     HandUp,
+    /// Gone for now: user space has it, and puts it back when it can be forwarded.
+    Held,
     /// Untouched: for another program, see [`call`].
     Call(u32),
 }
@@ -167,10 +172,22 @@ pub fn ingress<H: Host, P: Packet, M: Mode>(host: &H, packet: &mut P) -> Verdict
         Parsed::Flow(flow) => flow,
         Parsed::Other => return Verdict::Pass,
         Parsed::Wide => return Verdict::Call(call::WIDE),
-        Parsed::Rare if M::WIDE => return Verdict::Call(call::RARE_WIDE),
-        Parsed::Rare => return Verdict::Call(call::RARE),
+        Parsed::Rare => return to_rare::<H, M>(host, false),
     };
     balance::<H, P, M>(host, packet, &flow, runtime, seed)
+}
+
+/// On to the program for rare packets.
+#[inline(always)]
+fn to_rare<T: Tables, M: Mode>(tables: &T, out: bool) -> Verdict {
+    let Some(wanted) = tables.wanted() else {
+        return Verdict::Pass;
+    };
+    let program = if M::WIDE { call::RARE_WIDE } else { call::RARE };
+    let origin = if out { call::OUT } else { program };
+    // SAFETY: the record is this CPU's.
+    unsafe { atomic::store(&raw mut (*wanted).origin, origin) };
+    Verdict::Call(program)
 }
 
 #[inline(always)]
@@ -234,6 +251,9 @@ pub(crate) fn established<H: Host, P: Packet, M: Mode>(
         return Verdict::Drop(refusal.reason);
     }
     let message = Message::from_word(refusal.answer);
+    if !icmp::may_tell(host, message) {
+        return Verdict::Drop(refusal.reason);
+    }
     let answered = if M::WIDE {
         packet.answer_wide_apart(flow.l3, message)
     } else {
@@ -254,6 +274,9 @@ pub fn unreachable<T: Tables, P: Packet>(tables: &T, packet: &mut P) -> bool {
     };
     // SAFETY: the record is this CPU's.
     let flow = unsafe { open::wanted_flow(wanted) };
+    if !icmp::may_tell(tables, Message::PORT_UNREACHABLE) {
+        return false;
+    }
     let told = if flow.key.proto & proto::WIDE != 0 {
         packet.answer_wide_apart(flow.l3, Message::PORT_UNREACHABLE)
     } else {
@@ -368,7 +391,7 @@ fn forward<H: Host, P: Packet, M: Mode>(
                 return Ok(Verdict::HandUp);
             }
             Refreshed::UNRESOLVED => Way::Kernel(found.ifindex, found.next),
-            Refreshed::UNRESOLVED_WIDE => Way::KernelWide(found.ifindex),
+            Refreshed::UNRESOLVED_WIDE => Way::KernelWide(found.ifindex, found.next),
             Refreshed::UNREACHABLE => {
                 return Err(tell(Message::HOST_UNREACHABLE, Drop::NoRoute));
             }
@@ -443,7 +466,7 @@ fn forward<H: Host, P: Packet, M: Mode>(
             Ok(Verdict::Send(egress))
         }
         Way::Kernel(ifindex, next) => Ok(Verdict::Resolve(ifindex, next)),
-        Way::KernelWide(ifindex) => Ok(Verdict::ResolveWide(ifindex)),
+        Way::KernelWide(ifindex, _) => Ok(Verdict::ResolveWide(ifindex)),
         Way::Local if kind & KIND_TO_LOOPBACK != 0 => Ok(Verdict::Loopback),
         Way::Local => Ok(Verdict::Stack),
     }
@@ -554,14 +577,27 @@ pub fn egress<T: Tables, P: Packet, M: Mode>(tables: &T, packet: &mut P) -> Verd
     let flow = match wide_or_narrow::<P, M>(packet, seed) {
         Parsed::Flow(flow) => flow,
         Parsed::Wide => return Verdict::Call(call::WIDE),
-        _ => return Verdict::Pass,
+        Parsed::Rare => return to_rare::<T, M>(tables, true),
+        Parsed::Other => return Verdict::Pass,
     };
+    leave::<T, P, M>(tables, packet, &flow, runtime, seed)
+}
+
+/// Sends a reply of a real server on the director on its way, as of the VIP.
+#[inline(always)]
+pub(crate) fn leave<T: Tables, P: Packet, M: Mode>(
+    tables: &T,
+    packet: &mut P,
+    flow: &Flow,
+    runtime: *mut Runtime,
+    seed: [u64; 2],
+) -> Verdict {
     let hash = flow.key.hash(seed);
     let now = tables.now();
     let Some(found) = conn::find(tables, hash, &flow.key, now) else {
         return Verdict::Pass;
     };
-    if M::WIDE && !wide::is_of(tables, packet, &flow, found.index) {
+    if M::WIDE && !wide::is_of(tables, packet, flow, found.index) {
         return Verdict::Pass;
     }
     // SAFETY: found slots lie in the table.
@@ -575,17 +611,17 @@ pub fn egress<T: Tables, P: Packet, M: Mode>(tables: &T, packet: &mut P) -> Verd
     if !word.is_reply() || word.kind() & KIND_TO_STACK == 0 {
         return Verdict::Pass;
     }
-    account(tables, runtime, &found, word, server, &flow, now);
+    account(tables, runtime, &found, word, server, flow, now);
     if (word.kind() & KIND_METHOD) as u8 != forward::NAT {
         return Verdict::Stack;
     }
     let done = if M::WIDE {
-        nat::rewrite_wide::<T, P, M>(tables, packet, &flow, found.index, to.ports, 0)
+        wide::rewrite::<T, P, M>(tables, packet, flow, found.index, word, to.ports, true)
     } else {
-        nat::rewrite::<P, M>(packet, &flow, &to, 0)
+        rewrite::<P, M>(packet, flow, word, &to, true, false)
     };
     match done {
-        Some(()) => Verdict::Stack,
-        None => refuse(tables, Drop::Headroom),
+        Ok(()) => Verdict::Stack,
+        Err(reason) => refuse(tables, reason),
     }
 }

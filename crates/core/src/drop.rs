@@ -50,7 +50,6 @@ reasons! {
     SlotReused = 15, "slot-reused", "the connection's slot was taken over while the packet was being handled";
     DropRate = 17, "drop-rate", "new connection given up under pressure (drop_packet)";
     NoCallId = 18, "no-call-id", "packet of a service with the sip engine has no Call-ID";
-    FragmentHeld = 19, "fragment-held", "fragment before its first one: kept back, and sent on once that has come";
     Internal = 16, "internal", "a table entry that must exist was missing: please report";
 }
 

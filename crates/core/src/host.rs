@@ -256,10 +256,13 @@ pub trait Tables {
     fn mark_rule(&self, index: u32) -> Option<*const MarkRule>;
     /// An interface to leave by.
     fn egress(&self, index: u16) -> Option<*const Egress>;
+    /// Counts one more of what [`crate::layout`] has a place for among the drops.
+    fn count(&self, place: u32);
     /// Counts a dropped packet.
-    fn count_drop(&self, reason: Drop);
-    /// Counts a connection that gave its slot to a new one before it lapsed.
-    fn count_eviction(&self);
+    #[inline(always)]
+    fn count_drop(&self, reason: Drop) {
+        self.count(reason as u32);
+    }
 
     /// [`conn::search`].
     #[inline(always)]
@@ -501,13 +504,13 @@ pub trait Tables {
     {
         connect::fill_request(self, slot, partner, server, word)
     }
-    /// [`rare::is_wanted_vip`].
+    /// [`rare::is_known`].
     #[inline(always)]
-    fn vip_apart(&self, wide: bool) -> bool
+    fn known_apart(&self, kind: u8) -> bool
     where
         Self: Sized,
     {
-        rare::is_wanted_vip(self, wide)
+        rare::is_known(self, kind)
     }
     /// [`reuse::gives_way`].
     #[inline(always)]

@@ -3,7 +3,9 @@
 use core::hint::black_box;
 
 use crate::addr::Be16;
-use crate::host::Packet;
+use crate::atomic;
+use crate::host::{Packet, Tables};
+use crate::layout::UNTOLD;
 use crate::wire::checksum::{add, finish, finish_wide};
 use crate::wire::icmp4::{self, Message};
 use crate::wire::{icmp6, ipv4, ipv6};
@@ -15,6 +17,51 @@ pub const ROOM: u32 = (ipv4::MIN_LEN + icmp4::LEN) as u32;
 const QUOTED_MAX: usize = 576 - ROOM as usize;
 /// Most bytes quoted over IPv6: what makes an error of the smallest MTU (RFC 4443 §2.4 c).
 const QUOTED_MAX_WIDE: usize = ipv6::MIN_MTU as usize - ROOM_WIDE as usize;
+
+/// ICMP errors a second that each CPU sends, "too big" not counted (`icmp_msgs_per_sec`).
+pub const PER_SECOND: u32 = 1000;
+/// Errors sent at once after a time without (`icmp_msgs_burst`).
+pub const BURST: u32 = 50;
+
+/// Whether a sender may be told: a bucket of tokens on each CPU, so that a flood of what is refused is
+/// not answered by another. What finds path MTUs always passes, as in the kernel (`icmp_ratemask`).
+#[inline(always)]
+pub fn may_tell<T: Tables>(tables: &T, message: Message) -> bool {
+    if message.mtu != 0 {
+        return true;
+    }
+    let (Some(runtime), Some(wanted)) = (tables.runtime(), tables.wanted()) else {
+        return false;
+    };
+    let now = tables.now();
+    // SAFETY: the runtime record lives as long as the maps, the wanted one is this CPU's.
+    unsafe {
+        // A token has as many parts as a second has jiffies: each jiffy adds as many as there are tokens
+        // a second.
+        let token = atomic::load(&raw const (*runtime).hz);
+        let full = token.wrapping_mul(BURST);
+        let elapsed = now.wrapping_sub(atomic::load(&raw const (*wanted).credit_at));
+        let mut credit = atomic::load(&raw const (*wanted).credit);
+        credit = if elapsed >= token {
+            full
+        } else {
+            credit.wrapping_add(elapsed.wrapping_mul(PER_SECOND))
+        };
+        if credit > full {
+            credit = full;
+        }
+        let may = credit >= token;
+        if may {
+            credit = credit.wrapping_sub(token);
+        }
+        atomic::store(&raw mut (*wanted).credit, credit);
+        atomic::store(&raw mut (*wanted).credit_at, now);
+        if !may {
+            tables.count(UNTOLD);
+        }
+        may
+    }
+}
 
 /// Rewrites the frame, whose IPv4 header lies at `l3`, into an error from the VIP to the sender,
 /// addressed to the link-layer address it came from. Quotes as much of the packet as the kernel would.

@@ -28,10 +28,14 @@ pub const MAX_MARK_RULES: u32 = 256;
 pub const MARK_PORT_RANGES: usize = 8;
 /// Interfaces packets may leave by.
 pub const MAX_EGRESS: u32 = 4096;
-/// Counters of one CPU: drops by reason, and evictions at index 0.
+/// Counters of one CPU: drops by reason, and what is no drop at the ends.
 pub const DROP_SLOTS: u32 = 64;
 /// Index of the count of connections that gave their slot to a new one before they lapsed.
 pub const EVICTIONS: u32 = 0;
+/// Index of the count of fragments that were held back until their first one came.
+pub const HELD: u32 = 63;
+/// Index of the count of ICMP errors that were not sent, since too many were before.
+pub const UNTOLD: u32 = 62;
 
 /// What every packet reads first: written by user space only, but for `local_replies` and `wildcards`.
 #[repr(C, align(64))]
@@ -155,6 +159,10 @@ pub const ID_IPV6: u8 = 1;
 pub const ID_MARK4: u8 = 2;
 /// [`ServiceId::kind`]: a firewall mark of IPv6 packets.
 pub const ID_MARK6: u8 = 3;
+/// [`ServiceId::kind`]: no service, but an IPv4 address that some real server has.
+pub const ID_REAL4: u8 = 4;
+/// [`ServiceId::kind`]: no service, but an IPv6 address that some real server has.
+pub const ID_REAL6: u8 = 5;
 
 /// Where a service's present scheduling table lies: one word, so that a packet sees the old or the
 /// new configuration and never a mix.
@@ -439,6 +447,10 @@ pub struct Wanted {
     pub answer: RouteAnswer,
     /// Next hop of [`crate::director::Verdict::Resolve`] when it is an IPv6 address.
     pub next: Address,
+    /// ICMP errors that may be sent, in parts of [`crate::icmp::may_tell`].
+    pub credit: u32,
+    /// Jiffies when `credit` was last counted.
+    pub credit_at: u32,
     /// Key of the persistence template.
     pub template: crate::conn::Key,
     /// Client of the template: its address as far as the netmask goes.

@@ -18,8 +18,9 @@ pub enum Way {
     Neighbour(NextHop),
     /// Out of this interface to this address, by the kernel's neighbour resolution.
     Kernel(u32, Be32),
-    /// Likewise, to the IPv6 address in [`crate::layout::Wanted::next`].
-    KernelWide(u32),
+    /// Likewise, to the IPv6 address in [`crate::layout::Wanted::next`]. The second field means nothing: a
+    /// payload that is not there would leave a register unset, which the verifier refuses to see moved.
+    KernelWide(u32, Be32),
     /// To the director's own stack.
     Local,
 }

@@ -302,6 +302,10 @@ pub fn choose<T: Tables>(tables: &T, service: u32) -> u32 {
         if is_to_drop(runtime) {
             return REFUSED | Drop::DropRate as u32;
         }
+        // A connection of one packet has no others that an error could be about.
+        if (*wanted).flow.inner != 0 && is_one_packet(tables, wanted) {
+            return ACCEPT;
+        }
         let ports = (*wanted).flow.key.ports;
         if Be16::from_raw(ports as u16).get() == FTP_DATA {
             return ACCEPT;

@@ -4,11 +4,11 @@
 use crate::addr::{Address, Be16};
 use crate::atomic;
 use crate::conn::Key;
-use crate::director::{Mode, Verdict, balance, call, refuse};
+use crate::director::{Mode, Verdict, balance, call, leave, refuse};
 use crate::drop::Drop;
 use crate::fragment::{self, FragmentId};
 use crate::host::{Host, Packet, Tables, get};
-use crate::layout::{ID_IPV4, ID_IPV6, ServiceId};
+use crate::layout::{HELD, ID_IPV4, ID_IPV6, ID_REAL4, ID_REAL6, ServiceId};
 use crate::mask::masked;
 use crate::open;
 use crate::parse::{Flow, link, wide_addresses};
@@ -80,17 +80,26 @@ pub fn flow<H: Host, P: Packet, M: Mode>(host: &H, packet: &mut P) -> Verdict {
             open::wanted_flow(wanted),
         )
     };
+    // SAFETY: the wanted record is this CPU's.
+    if unsafe { atomic::load(&raw const (*wanted).origin) } == call::OUT {
+        return leave::<H, P, M>(host, packet, &flow, runtime, seed);
+    }
     balance::<H, P, M>(host, packet, &flow, runtime, seed)
 }
 
-/// A packet that the program it met first found rare.
+/// A packet that the program it met first found rare, on its way in or out.
 #[inline(always)]
 pub fn ingress<H: Host, P: Packet, M: Mode>(host: &H, packet: &mut P) -> Verdict {
-    let Some(runtime) = host.runtime() else {
+    let (Some(runtime), Some(wanted)) = (host.runtime(), host.wanted()) else {
         return Verdict::Pass;
     };
-    // SAFETY: the runtime record lives as long as the maps.
-    let seed = unsafe { atomic::load(&raw const (*runtime).seed) };
+    // SAFETY: the runtime record lives as long as the maps, the wanted one is this CPU's.
+    let (seed, origin) = unsafe {
+        (
+            atomic::load(&raw const (*runtime).seed),
+            atomic::load(&raw const (*wanted).origin),
+        )
+    };
     match look::<H, P, M>(host, packet, seed) {
         Seen::Flow(flow) => {
             let next = if M::WIDE {
@@ -98,19 +107,25 @@ pub fn ingress<H: Host, P: Packet, M: Mode>(host: &H, packet: &mut P) -> Verdict
             } else {
                 call::RARE_FLOW
             };
-            open::want(host, &flow, 0, M::ORIGIN).map_or(Verdict::Pass, |()| Verdict::Call(next))
+            open::want(host, &flow, 0, origin).map_or(Verdict::Pass, |()| Verdict::Call(next))
         }
         Seen::Other => Verdict::Pass,
+        // What the director's own stack sends is as it should be.
+        _ if origin == call::OUT => Verdict::Pass,
         Seen::Broken(reason) => refuse(host, reason),
-        Seen::Portless(reason) if is_vip::<H, P, M>(host, packet) => refuse(host, reason),
-        Seen::Orphan if is_vip::<H, P, M>(host, packet) => {
+        Seen::Portless(reason) if concerns::<H, P, M>(host, packet, false) => refuse(host, reason),
+        Seen::Orphan
+            if concerns::<H, P, M>(host, packet, false)
+                || concerns::<H, P, M>(host, packet, true) =>
+        {
             if H::HANDS_UP {
                 return Verdict::HandUp;
             }
-            if packet.hold() {
-                return refuse(host, Drop::FragmentHeld);
+            if !packet.hold() {
+                return refuse(host, Drop::Fragment);
             }
-            refuse(host, Drop::Fragment)
+            host.count(HELD);
+            Verdict::Held
         }
         Seen::Portless(_) | Seen::Orphan => Verdict::Pass,
     }
@@ -252,11 +267,19 @@ fn ipv6_header<P: Packet>(packet: &P, l3: usize) -> Option<Ip> {
     {
         return None;
     }
+    let total_len = payload_len + ipv6::LEN as u16;
+    let found = follow(packet, l3, &ip, total_len)?;
+    (found.l4 <= l3 + usize::from(total_len)).then_some(found)
+}
+
+/// Follows the extension headers of the IPv6 header `ip`, which lies at `l3`.
+#[inline(always)]
+fn follow<P: Packet>(packet: &P, l3: usize, ip: &ipv6::Header, total_len: u16) -> Option<Ip> {
     let mut found = Ip {
         l3,
         l4: l3 + ipv6::LEN,
         protocol: ip.next_header,
-        total_len: payload_len + ipv6::LEN as u16,
+        total_len,
         tos: ip.class(),
         ttl: ip.hop_limit,
         df: false,
@@ -288,7 +311,7 @@ fn ipv6_header<P: Packet>(packet: &P, l3: usize) -> Option<Ip> {
             } else {
                 (usize::from(len) + 1) * 8
             };
-        if found.l4 > FURTHEST || found.l4 > l3 + usize::from(found.total_len) {
+        if found.l4 > FURTHEST {
             return None;
         }
         // What follows the header of a later fragment is no header.
@@ -395,7 +418,11 @@ fn related<P: Packet, M: Mode>(packet: &P, ip: &Ip, seed: [u64; 2]) -> Seen {
 fn embedded<P: Packet, M: Mode>(packet: &P, inner: usize, seed: [u64; 2]) -> Option<(Key, usize)> {
     let (protocol, l4) = if M::WIDE {
         let ip = packet.read::<ipv6::Header>(inner)?;
-        (ip.next_header, inner + ipv6::LEN)
+        let ip = follow(packet, inner, &ip, 0)?;
+        if ip.offset != 0 {
+            return None;
+        }
+        (ip.protocol, masked::<0x1ff>(ip.l4))
     } else {
         let ip = packet.read::<ipv4::Header>(inner)?;
         if ip.version_ihl >> 4 != 4
@@ -436,9 +463,9 @@ fn embedded<P: Packet, M: Mode>(packet: &P, inner: usize, seed: [u64; 2]) -> Opt
     Some((key, l4))
 }
 
-/// Whether some service uses the packet's destination.
+/// Whether some service uses the packet's destination, or some real server has its source (`reply`).
 #[inline(always)]
-fn is_vip<H: Host, P: Packet, M: Mode>(host: &H, packet: &P) -> bool {
+fn concerns<H: Host, P: Packet, M: Mode>(host: &H, packet: &P, reply: bool) -> bool {
     let (Some(wanted), Some((l3, _))) = (host.wanted(), link(packet)) else {
         return false;
     };
@@ -446,14 +473,24 @@ fn is_vip<H: Host, P: Packet, M: Mode>(host: &H, packet: &P) -> bool {
     unsafe {
         let to = &raw mut (*wanted).destination.0;
         if M::WIDE {
-            let Some(from) = packet.pointer::<Address>(l3 + ipv6::DESTINATION) else {
+            let at = if reply {
+                ipv6::SOURCE
+            } else {
+                ipv6::DESTINATION
+            };
+            let Some(from) = packet.pointer::<Address>(l3 + at) else {
                 return false;
             };
             for i in 0..4 {
                 atomic::store(&raw mut (*to)[i], get(from.cast::<u32>().add(i)));
             }
         } else {
-            let Some(address) = packet.read::<u32>(l3 + ipv4::DESTINATION) else {
+            let at = if reply {
+                ipv4::SOURCE
+            } else {
+                ipv4::DESTINATION
+            };
+            let Some(address) = packet.read::<u32>(l3 + at) else {
                 return false;
             };
             atomic::store(&raw mut (*to)[0], address);
@@ -462,12 +499,17 @@ fn is_vip<H: Host, P: Packet, M: Mode>(host: &H, packet: &P) -> bool {
             }
         }
     }
-    host.vip_apart(M::WIDE)
+    host.known_apart(match (reply, M::WIDE) {
+        (false, false) => ID_IPV4,
+        (false, true) => ID_IPV6,
+        (true, false) => ID_REAL4,
+        (true, true) => ID_REAL6,
+    })
 }
 
-/// Whether some service uses the wanted destination.
+/// Whether the wanted destination is known as an address of a kind (`ID_*`).
 #[inline(always)]
-pub fn is_wanted_vip<T: Tables>(tables: &T, wide: bool) -> bool {
+pub fn is_known<T: Tables>(tables: &T, kind: u8) -> bool {
     let Some(wanted) = tables.wanted() else {
         return false;
     };
@@ -476,7 +518,23 @@ pub fn is_wanted_vip<T: Tables>(tables: &T, wide: bool) -> bool {
         vip: unsafe { (*wanted).destination },
         vport: Be16::new(0),
         proto: 0,
-        kind: if wide { ID_IPV6 } else { ID_IPV4 },
+        kind,
     };
     tables.service_index(&id).is_some()
+}
+
+/// What a frame is a fragment of; `None` when it is none.
+pub fn fragment_of<P: Packet>(packet: &P) -> Option<FragmentId> {
+    let (l3, ether_type) = link(packet)?;
+    let wide = ether_type == ethernet::IPV6.raw();
+    let ip = if wide {
+        ipv6_header(packet, l3)
+    } else {
+        ipv4_header(packet, l3)
+    }?;
+    if ip.fragment {
+        fragment_id(packet, &ip, wide)
+    } else {
+        None
+    }
 }

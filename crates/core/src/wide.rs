@@ -6,7 +6,7 @@ use crate::conn::{KIND_METHOD, KIND_REWRITE, KIND_TO_LOOPBACK, Word};
 use crate::director::Mode;
 use crate::drop::Drop;
 use crate::forward::{self, nat, related};
-use crate::host::{Host, Packet, Tables, get};
+use crate::host::{Packet, Tables, get};
 use crate::parse::Flow;
 use crate::wire::ipv6;
 
@@ -47,8 +47,8 @@ fn differs<T: Tables, P: Packet>(
 
 /// The forwarding method's own work. `delivered` packets stay on the director.
 #[inline(always)]
-pub(crate) fn rewrite<H: Host, P: Packet, M: Mode>(
-    host: &H,
+pub(crate) fn rewrite<T: Tables, P: Packet, M: Mode>(
+    tables: &T,
     packet: &mut P,
     flow: &Flow,
     slot: u32,
@@ -61,14 +61,14 @@ pub(crate) fn rewrite<H: Host, P: Packet, M: Mode>(
     let step = u8::from(!delivered);
     let done = if M::RARE && flow.inner != 0 {
         if method == forward::NAT {
-            related::translate_wide(host, packet, flow, slot, ports, reply, delivered)
+            related::translate_wide(tables, packet, flow, slot, ports, reply, delivered)
         } else if delivered {
             Some(())
         } else {
             related::pass_on::<P, M>(packet, flow)
         }
     } else if method == forward::NAT || kind & (KIND_REWRITE | KIND_TO_LOOPBACK) != 0 {
-        nat::rewrite_wide::<H, P, M>(host, packet, flow, slot, ports, step)
+        nat::rewrite_wide::<T, P, M>(tables, packet, flow, slot, ports, step)
     } else {
         packet.write(flow.l3 + ipv6::HOP_LIMIT, flow.ttl.wrapping_sub(step))
     };

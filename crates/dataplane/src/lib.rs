@@ -10,6 +10,7 @@
 mod attach;
 mod driver;
 mod error;
+mod fragments;
 mod interface;
 mod load;
 pub mod memory;

@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::fs;
 use std::hash::Hash;
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -13,12 +13,15 @@ use aya::maps::{Array, HashMap, Map, MapData, ProgramArray};
 use aya::programs::{Program, ProgramFd, SchedClassifier, TestRun as _, TestRunOptions, Xdp};
 use aya::{Ebpf, EbpfLoader, Pod};
 use pointsman_core::director::call;
+use pointsman_core::drop::Drop;
+use pointsman_core::host::Tables as _;
 use pointsman_core::layout::{
     DROP_SLOTS, LOCALITIES, MAX_EGRESS, MAX_MARK_RULES, MAX_SCHEDULE_WORDS, MAX_SERVERS,
     MAX_SERVICES, Runtime, ServiceId, VERSION, WAYS,
 };
 
 use crate::attach::Attached;
+use crate::fragments::Fragments;
 use crate::memory::Mapped;
 use crate::tables::maps::{Ids, LEDGER_LEN, Ledger, Maps};
 use crate::tables::{Tables, fresh_runtime};
@@ -79,6 +82,8 @@ const TC: [(u32, &str); 10] = [
 const OUT: &str = "director_out";
 /// Answers with the jiffies of now.
 const CLOCK: &str = "clock";
+/// The program that frames are put back with.
+const PUT_BACK: &str = "put_back";
 
 /// Sizes fixed when the maps are made.
 #[derive(Clone, Debug, Default)]
@@ -94,6 +99,7 @@ pub struct DataPlane {
     adopted: bool,
     tables: Tables,
     attached: Attached,
+    fragments: Fragments,
 }
 
 impl DataPlane {
@@ -123,7 +129,7 @@ impl DataPlane {
             .map_max_entries("CONTROLS", (sets + cpus) * WAYS)
             .map_max_entries("WANTED", cpus)
             .map_max_entries("STATS", cpus * MAX_SERVERS)
-            .map_max_entries("DROPS", cpus * DROP_SLOTS);
+            .map_max_entries("DROPS", (cpus + 1) * DROP_SLOTS);
         for name in MAPS {
             loader.map_pin_path(name, pin_dir.join(name));
         }
@@ -132,7 +138,9 @@ impl DataPlane {
             .map_err(|e| Error::bpf("loading the eBPF object", e))?;
         load_programs(&mut ebpf)?;
         let maps = map_all(&mut ebpf, pin_dir, sets, cpus)?;
+        let fragments = Fragments::open(&mut ebpf)?;
         Ok(Self {
+            fragments,
             attached: Attached::adopt(pin_dir),
             ebpf,
             pins: pin_dir.to_owned(),
@@ -198,6 +206,45 @@ impl DataPlane {
             }
         }
         Ok(())
+    }
+
+    /// What becomes readable when there are fragments for [`DataPlane::take_fragments`].
+    ///
+    /// # Errors
+    /// No descriptor is left.
+    pub fn fragments_readable(&self) -> Result<OwnedFd, Error> {
+        self.fragments
+            .readable()
+            .map_err(|e| Error::os("copying a descriptor", e))
+    }
+
+    /// Takes in fragments that came before the first one of their packet.
+    pub fn take_fragments(&mut self) {
+        let lost = self.fragments.take_in();
+        self.give_up(lost);
+    }
+
+    /// When [`DataPlane::put_fragments_back`] is to be called; `None` while no fragment is kept.
+    pub fn fragments_due(&self) -> Option<Instant> {
+        self.fragments.due()
+    }
+
+    /// Puts fragments back on their interfaces whose first one has come meanwhile. To be called in the
+    /// network namespace of the programs.
+    pub fn put_fragments_back(&mut self) {
+        let maps = self.tables.maps();
+        let hz = maps.runtime.read(0).map_or(1, |r| r.hz);
+        let Some(Program::Xdp(through)) = self.ebpf.program(PUT_BACK) else {
+            return;
+        };
+        let lost = self.fragments.put_back(through, maps.now(), hz);
+        self.give_up(lost);
+    }
+
+    fn give_up(&self, fragments: u64) {
+        for _ in 0..fragments {
+            self.tables.maps().count_own(Drop::Fragment);
+        }
     }
 
     /// How many instructions the kernel's verifier looked at for each program.
@@ -431,7 +478,7 @@ fn map_all(ebpf: &mut Ebpf, pin_dir: &Path, sets: u32, cpus: u32) -> Result<Maps
         schedules: mapped(ebpf, "SCHEDULES", MAX_SCHEDULE_WORDS)?,
         locality: mapped(ebpf, "LOCALITY", LOCALITIES)?,
         stats: mapped(ebpf, "STATS", cpus * MAX_SERVERS)?,
-        drops: mapped(ebpf, "DROPS", cpus * DROP_SLOTS)?,
+        drops: mapped(ebpf, "DROPS", (cpus + 1) * DROP_SLOTS)?,
         mark_rules: mapped(ebpf, "MARK_RULES", 2 * MAX_MARK_RULES)?,
         egress: mapped(ebpf, "EGRESS", MAX_EGRESS)?,
         ledger: ledger(pin_dir)?,

@@ -8,6 +8,9 @@
 #[path = "program/frame.rs"]
 mod frame;
 #[allow(dead_code)]
+#[path = "program/packet.rs"]
+mod packet;
+#[allow(dead_code)]
 #[path = "program/user.rs"]
 mod user;
 

@@ -1,10 +1,13 @@
 //! Requests, kernel events, timers and signals, one after the other.
 
 use std::io;
+use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use futures_util::{FutureExt, Stream, StreamExt};
 use pointsman_api::{Command, Reply, StopReport, Table};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
@@ -53,10 +56,18 @@ pub(crate) async fn run(
     mut events: impl Stream<Item = Event> + Unpin + Send,
     mut signals: Signals,
 ) -> End {
+    let fragments = match readable(director) {
+        Ok(fragments) => fragments,
+        Err(error) => {
+            tracing::error!(%error, "fragments that come out of order will be lost");
+            None
+        }
+    };
     let mut sweep = every(SWEEP);
     let mut estimate = every(ESTIMATE);
     loop {
         let resolve_at = director.resolve_at();
+        let fragments_due = director.dataplane().fragments_due();
         tokio::select! {
             command = commands.recv() => match command {
                 Some(Command::Stop { keep_forwarding, reply }) => {
@@ -78,12 +89,42 @@ pub(crate) async fn run(
             answers = director.lookups() => director.routed(answers).await,
             () = sleep_until(resolve_at.map_or_else(Instant::now, Instant::from_std)),
                 if resolve_at.is_some() => director.resolve_all().await,
+            () = held(fragments.as_ref()) => {
+                director.dataplane().take_fragments();
+                director.dataplane().put_fragments_back();
+            }
+            () = sleep_until(fragments_due.map_or_else(Instant::now, Instant::from_std)),
+                if fragments_due.is_some() => director.dataplane().put_fragments_back(),
             _ = sweep.tick() => director.tick().await,
             _ = estimate.tick() => director.estimate(),
             _ = signals.terminate.recv() => return End { keep_forwarding: false, reply: None },
             _ = signals.interrupt.recv() => return End { keep_forwarding: false, reply: None },
             _ = signals.hangup.recv() => tracing::info!("hangup: there is nothing to reload"),
         }
+    }
+}
+
+/// What tells of fragments that programs hold.
+fn readable(
+    director: &mut Director,
+) -> Result<Option<AsyncFd<OwnedFd>>, pointsman_dataplane::Error> {
+    let fd = director.dataplane().fragments_readable()?;
+    // SAFETY: an owned descriptor is open, and the same one, until it is dropped.
+    Ok(
+        unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE) }
+            .inspect_err(|error| tracing::error!(%error, "fragments cannot be waited for"))
+            .ok(),
+    )
+}
+
+/// Waits until there are some.
+async fn held(fragments: Option<&AsyncFd<OwnedFd>>) {
+    match fragments {
+        Some(fragments) => match fragments.readable().await {
+            Ok(mut ready) => ready.clear_ready(),
+            Err(_) => std::future::pending().await,
+        },
+        None => std::future::pending().await,
     }
 }
 

@@ -111,6 +111,11 @@ impl Director {
         self.dataplane
     }
 
+    /// The data plane, for what it keeps by itself.
+    pub fn dataplane(&mut self) -> &mut DataPlane {
+        &mut self.dataplane
+    }
+
     /// When [`Director::resolve_all`] is due.
     pub fn resolve_at(&self) -> Option<Instant> {
         self.resolve_at
@@ -335,6 +340,7 @@ impl Director {
         let services = tables.services();
         let connection_slots = tables.connection_slots();
         let evictions = tables.evictions();
+        let (fragments_held, errors_untold) = (tables.fragments_held(), tables.errors_untold());
         let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
         Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -348,6 +354,8 @@ impl Director {
                 connections: self.live,
                 connection_slots,
                 evictions,
+                fragments_held,
+                errors_untold,
             },
             interfaces: self.links.status(&self.dataplane.attachments()),
             next_hops: self

@@ -58,6 +58,20 @@ pub fn status(status: &Status) -> String {
             tables.evictions
         );
     }
+    if tables.fragments_held != 0 {
+        let _ = writeln!(
+            text,
+            "  fragments    {} came before the first one of their packet and were kept back",
+            tables.fragments_held
+        );
+    }
+    if tables.errors_untold != 0 {
+        let _ = writeln!(
+            text,
+            "  ICMP errors  {} not sent, since many were before",
+            tables.errors_untold
+        );
+    }
     next_hops(&mut text, status);
     drops(&mut text, status);
     text
@@ -157,6 +171,8 @@ mod tests {
                 connections: 3,
                 connection_slots: 4096,
                 evictions: 0,
+                fragments_held: 0,
+                errors_untold: 0,
             },
             interfaces: vec![
                 InterfaceStatus {

@@ -6,6 +6,7 @@
 mod common;
 
 mod direct_routing;
+mod fragments;
 mod isolation;
 mod labs;
 mod local_node;

@@ -8,7 +8,7 @@ use crate::atomic;
 use crate::conn::slot::{FLAG_INACTIVE, NO_PARTNER, Set, Slot, Status, Tag, Word, has_lapsed};
 use crate::conn::{Hash, Key};
 use crate::host::Tables;
-use crate::layout::WAYS;
+use crate::layout::{EVICTIONS, WAYS};
 use crate::overload;
 use crate::proto;
 
@@ -218,7 +218,7 @@ fn claim_evicting<T: Tables>(tables: &T, hash: Hash, now: u32) -> u32 {
     if !take(tables, index) {
         return NO_SLOT;
     }
-    tables.count_eviction();
+    tables.count(EVICTIONS);
     index
 }
 

@@ -7,12 +7,12 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use pointsman_core::conn::{Hints, Set};
 use pointsman_core::drop::Drop;
-use pointsman_core::fragment::FragmentId;
+use pointsman_core::fragment::{FRAGMENTS, FragmentId};
 use pointsman_core::host;
 use pointsman_core::layout::{
-    Control, DROP_SLOTS, EVICTIONS, Egress, LOCALITIES, MAX_EGRESS, MAX_MARK_RULES,
-    MAX_SCHEDULE_WORDS, MAX_SERVERS, MAX_SERVICES, MarkRule, Runtime, ServerRecord, ServiceId,
-    ServiceRecord, Stats, WAYS, Wanted, Wide,
+    Control, DROP_SLOTS, Egress, LOCALITIES, MAX_EGRESS, MAX_MARK_RULES, MAX_SCHEDULE_WORDS,
+    MAX_SERVERS, MAX_SERVICES, MarkRule, Runtime, ServerRecord, ServiceId, ServiceRecord, Stats,
+    WAYS, Wanted, Wide,
 };
 use pointsman_core::locality;
 
@@ -82,7 +82,7 @@ pub struct Maps {
     pub locality: Mapped<locality::Entry>,
     /// Counters, a stripe for each CPU.
     pub stats: Mapped<Stats>,
-    /// Drop counters, a stripe for each CPU.
+    /// Drop counters, a stripe for each CPU, and one for user space.
     pub drops: Mapped<u64>,
     /// Native mark rules, in two halves.
     pub mark_rules: Mapped<MarkRule>,
@@ -115,7 +115,7 @@ impl Maps {
             schedules: Mapped::in_memory(MAX_SCHEDULE_WORDS),
             locality: Mapped::in_memory(LOCALITIES),
             stats: Mapped::in_memory(MAX_SERVERS),
-            drops: Mapped::in_memory(DROP_SLOTS),
+            drops: Mapped::in_memory(2 * DROP_SLOTS),
             mark_rules: Mapped::in_memory(2 * MAX_MARK_RULES),
             egress: Mapped::in_memory(MAX_EGRESS),
             ledger: Mapped::in_memory(LEDGER_LEN),
@@ -133,8 +133,13 @@ impl Maps {
         self.stats.len() / MAX_SERVERS
     }
 
-    fn count(&self, slot: u32) {
-        if let Some(counter) = self.drops.at(slot) {
+    /// Counts a packet that user space gave up, where no program counts.
+    pub fn count_own(&self, reason: Drop) {
+        self.count_on(self.drops.len() / DROP_SLOTS - 1, reason as u32);
+    }
+
+    fn count_on(&self, stripe: u32, place: u32) {
+        if let Some(counter) = self.drops.at(stripe * DROP_SLOTS + place) {
             // SAFETY: at() checked the bounds.
             unsafe { *counter += 1 };
         }
@@ -215,12 +220,13 @@ impl host::Tables for Maps {
         self.fragments.borrow().get(id).copied()
     }
     fn set_fragment(&self, id: &FragmentId, value: u64) {
-        self.fragments.borrow_mut().insert(*id, value);
+        let mut fragments = self.fragments.borrow_mut();
+        if fragments.len() >= FRAGMENTS as usize {
+            fragments.clear();
+        }
+        fragments.insert(*id, value);
     }
-    fn count_drop(&self, reason: Drop) {
-        self.count(reason as u32);
-    }
-    fn count_eviction(&self) {
-        self.count(EVICTIONS);
+    fn count(&self, place: u32) {
+        self.count_on(0, place);
     }
 }

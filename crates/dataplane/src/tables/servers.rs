@@ -9,8 +9,9 @@ use pointsman_core::atomic;
 use pointsman_core::forward;
 use pointsman_core::host::Tables as _;
 use pointsman_core::layout::{
-    MAX_SERVERS, SERVER_AVAILABLE, SERVER_IPV6, SERVER_NEIGHBOUR_DEAD, SERVER_NO_ROUTE,
-    ServerRecord, TUNNEL_CSUM, TUNNEL_GRE, TUNNEL_GUE, TUNNEL_IPIP, TUNNEL_REMCSUM,
+    ID_REAL4, ID_REAL6, MAX_SERVERS, SERVER_AVAILABLE, SERVER_IPV6, SERVER_NEIGHBOUR_DEAD,
+    SERVER_NO_ROUTE, ServerRecord, ServiceId, TUNNEL_CSUM, TUNNEL_GRE, TUNNEL_GUE, TUNNEL_IPIP,
+    TUNNEL_REMCSUM,
 };
 use pointsman_core::overload;
 use pointsman_model::{
@@ -79,6 +80,8 @@ impl Tables {
             .entry(spec.key.addr)
             .or_default()
             .push(server);
+        // Without room only fragments of replies that come out of order would miss it.
+        let _ = self.maps.service_ids.insert(real_id(spec.key.addr), server);
         self.keep_place(index, None);
         self.service_mut(index).servers.insert(0, server);
         let added = self.compile(index);
@@ -301,6 +304,7 @@ impl Tables {
             indices.retain(|&s| s != server);
             if indices.is_empty() {
                 self.by_address.remove(&spec.key.addr);
+                self.maps.service_ids.remove(&real_id(spec.key.addr));
             }
         }
         self.trash.insert((service, spec.key), server);
@@ -336,6 +340,16 @@ impl Tables {
             free_servers.push(server);
             false
         });
+    }
+}
+
+/// What says that some real server has an address.
+fn real_id(addr: IpAddr) -> ServiceId {
+    ServiceId {
+        vip: address::shared(addr),
+        vport: Be16::new(0),
+        proto: 0,
+        kind: if addr.is_ipv4() { ID_REAL4 } else { ID_REAL6 },
     }
 }
 

@@ -1,7 +1,7 @@
 //! Reading back: services as they stand, totals, rates, drops.
 
 use pointsman_core::drop::Drop;
-use pointsman_core::layout::EVICTIONS;
+use pointsman_core::layout::{EVICTIONS, HELD, UNTOLD};
 use pointsman_model::{Counters, Error, RateEstimator, Rates, ServerView, ServiceKey, ServiceView};
 
 use super::{Tables, counters};
@@ -126,6 +126,16 @@ impl Tables {
             })
             .filter(|count| all || count.packets != 0)
             .collect()
+    }
+
+    /// Fragments that were held back until their first one came.
+    pub fn fragments_held(&self) -> u64 {
+        counters::drops(&self.maps, HELD)
+    }
+
+    /// ICMP errors that were not sent, since too many were before.
+    pub fn errors_untold(&self) -> u64 {
+        counters::drops(&self.maps, UNTOLD)
     }
 
     /// Half-open or closing connections that gave their slot to a new one.

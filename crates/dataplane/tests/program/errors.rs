@@ -244,3 +244,39 @@ fn a_removed_server_drops_its_packets_until_it_comes_back() {
         });
     });
 }
+
+#[test]
+fn a_flood_of_what_is_refused_is_not_answered_by_another() {
+    World::with(|world| {
+        const SENT: u64 = 200;
+        world.play("port unreachable is limited", Hooks::Agree, |s| {
+            s.tcp_service(Scheduler::Rr, &[]);
+            let before = s.tables().errors_untold();
+            // How many are told is a matter of time, which stands still in user space.
+            let frame = client_tcp(40000, SYN)
+                .between(CLIENT_MAC, FRONT_MAC)
+                .bytes();
+            s.send(Side::Front, &frame)
+                .answered(3, 3, 0, "no-destination");
+            let told = (1..SENT)
+                .filter(|_| s.send_at_once(Side::Front, &frame).class == Class::Sent)
+                .count() as u64;
+            let untold = s.tables().errors_untold() - before;
+            assert_eq!(1 + told + untold, SENT, "each is counted");
+            assert!(told >= 49, "{told}: at least the burst");
+            s.send(Side::Front, &frame)
+                .answered(3, 3, 0, "no-destination");
+            s.forget_seen();
+        });
+        world.play("what finds path MTUs is not", Hooks::Agree, |s| {
+            s.tcp_service(Scheduler::Rr, &[direct(RS1)]);
+            s.client_sends(client_tcp(40000, SYN)).sent();
+            let frame = client_tcp(40000, ACK).total_len(1501);
+            let frame = frame.between(CLIENT_MAC, FRONT_MAC).bytes();
+            for _ in 0..SENT {
+                let seen = s.send_at_once(Side::Front, &frame);
+                seen.answered(3, 4, 1500, "too-big");
+            }
+        });
+    });
+}

@@ -4,6 +4,8 @@ use std::net::Ipv4Addr;
 
 use pointsman_testkit::frames::{Mac, checksum};
 
+use crate::packet::Packet;
+
 /// Protocol number of ICMP.
 pub const ICMP: u8 = 1;
 /// Protocol number of IP in IP.
@@ -12,6 +14,8 @@ pub const IPIP: u8 = 4;
 pub const TCP: u8 = 6;
 /// Protocol number of UDP.
 pub const UDP: u8 = 17;
+/// Protocol number of SCTP.
+pub const SCTP: u8 = 132;
 
 /// TCP flags.
 pub const FIN: u8 = 0x01;
@@ -169,6 +173,7 @@ pub fn recount(frame: &[u8]) -> Result<(), String> {
     }
     match frame.get(at..at + 2) {
         Some([0x08, 0x00]) => recount_ipv4(&frame[at + 2..]),
+        Some([0x86, 0xdd]) => recount_ipv6(&frame[at + 2..]),
         _ => Ok(()),
     }
 }
@@ -182,14 +187,20 @@ fn recount_ipv4(packet: &[u8]) -> Result<(), String> {
     if checksum(&[header]) != 0 {
         return Err("IPv4 header checksum".into());
     }
-    let sum = checksum(&[&pseudo(header, payload.len()), payload]);
+    let fragment = u16::from_be_bytes([header[6], header[7]]) & 0x3fff != 0;
     match header[9] {
-        TCP if sum != 0 => Err("TCP checksum".into()),
-        UDP if payload.get(6..8) != Some(&[0, 0]) && sum != 0 => Err("UDP checksum".into()),
-        ICMP if checksum(&[payload]) != 0 => Err("ICMP checksum".into()),
-        IPIP => recount_ipv4(payload).map_err(|what| format!("inner {what}")),
-        _ => Ok(()),
+        IPIP if !fragment => recount_ipv4(payload).map_err(|what| format!("inner {what}")),
+        _ => Packet::of_ip(&packet[..total]).ok_or_else(cut)?.check(),
     }
+}
+
+fn recount_ipv6(packet: &[u8]) -> Result<(), String> {
+    let cut = || format!("length of {} bytes in all", packet.len());
+    let header = packet.get(..40).ok_or_else(cut)?;
+    let total = 40 + usize::from(u16::from_be_bytes([header[4], header[5]]));
+    Packet::of_ip(packet.get(..total).ok_or_else(cut)?)
+        .ok_or_else(cut)?
+        .check()
 }
 
 fn pseudo(header: &[u8], len: usize) -> [u8; 12] {
@@ -198,4 +209,13 @@ fn pseudo(header: &[u8], len: usize) -> [u8; 12] {
     pseudo[9] = header[9];
     pseudo[10..12].copy_from_slice(&(len as u16).to_be_bytes());
     pseudo
+}
+
+/// Recounts the header checksum of an IPv4 packet that may be cut off; of IPv6 there is none.
+pub fn checked_ip(packet: &[u8]) -> Result<(), String> {
+    let len = usize::from(packet[0] & 0xf) * 4;
+    if packet[0] >> 4 == 4 && checksum(&[&packet[..len]]) != 0 {
+        return Err("quoted IPv4 header checksum".into());
+    }
+    Ok(())
 }

@@ -3,15 +3,23 @@
 //! Rows are played by [`world::World::play`]: description, tables, frames in, what becomes of them.
 
 mod choices;
+mod corpus;
 mod decapsulation;
 mod encapsulation;
 mod errors;
 mod forwarding;
+mod fragments;
 mod frame;
+mod ipv6;
 mod local;
 mod malformed;
+mod one_packet;
+mod packet;
+mod persistence;
 mod pressure;
+mod related;
 mod schedulers;
+mod sctp;
 mod states;
 mod user;
 mod world;

@@ -1,11 +1,12 @@
 //! User space as the third host of the core: plain tables, plain bytes, routes from a list.
 
+use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::mem;
 
 use pointsman_core::addr::{Address, Be32};
 use pointsman_core::conn::{Hints, Set};
 use pointsman_core::director::{self, Narrow, OneNarrow, OneWide, Verdict, Wide, call};
-use pointsman_core::drop::Drop;
 use pointsman_core::fragment::FragmentId;
 use pointsman_core::host::{self, Packet, Route, Shell, Tables as _};
 use pointsman_core::inner::Version;
@@ -71,25 +72,39 @@ impl UserSpace {
                 .and_then(|mac| mac.try_into().ok())
                 .unwrap_or([0; 6]),
         };
-        let mut bytes = Bytes {
+        let bytes = Bytes {
             frame: frame.to_vec(),
             refuses_tags: !HANDS_UP,
         };
-        let mut program = call::DIRECTOR;
+        self.go_on(&host, bytes, call::DIRECTOR)
+    }
+
+    /// How often each program ran and each verdict fell on this thread since the last time.
+    pub fn paths() -> BTreeMap<String, u32> {
+        PATHS.take()
+    }
+
+    /// Runs programs from `program` on, until one does not call another.
+    fn go_on<const HANDS_UP: bool>(
+        &self,
+        host: &User<'_, HANDS_UP>,
+        mut bytes: Bytes,
+        mut program: u32,
+    ) -> (Class, Vec<u8>) {
         // As often as programs may call each other.
         for _ in 0..16 {
             let verdict = match program {
-                call::DIRECTOR => director::ingress::<_, _, Narrow>(&host, &mut bytes),
-                call::WIDE => director::ingress::<_, _, Wide>(&host, &mut bytes),
-                call::RARE => rare::ingress::<_, _, RareNarrow>(&host, &mut bytes),
-                call::RARE_WIDE => rare::ingress::<_, _, RareWide>(&host, &mut bytes),
-                call::RARE_FLOW => rare::flow::<_, _, RareNarrow>(&host, &mut bytes),
-                call::RARE_FLOW_WIDE => rare::flow::<_, _, RareWide>(&host, &mut bytes),
-                call::ONE_PACKET => director::one_packet::<_, _, OneNarrow>(&host, &mut bytes),
-                call::ONE_PACKET_WIDE => director::one_packet::<_, _, OneWide>(&host, &mut bytes),
-                call::UNREACHABLE if director::unreachable(&host, &mut bytes) => Verdict::Answer,
+                call::DIRECTOR => director::ingress::<_, _, Narrow>(host, &mut bytes),
+                call::WIDE => director::ingress::<_, _, Wide>(host, &mut bytes),
+                call::RARE => rare::ingress::<_, _, RareNarrow>(host, &mut bytes),
+                call::RARE_WIDE => rare::ingress::<_, _, RareWide>(host, &mut bytes),
+                call::RARE_FLOW => rare::flow::<_, _, RareNarrow>(host, &mut bytes),
+                call::RARE_FLOW_WIDE => rare::flow::<_, _, RareWide>(host, &mut bytes),
+                call::ONE_PACKET => director::one_packet::<_, _, OneNarrow>(host, &mut bytes),
+                call::ONE_PACKET_WIDE => director::one_packet::<_, _, OneWide>(host, &mut bytes),
+                call::UNREACHABLE if director::unreachable(host, &mut bytes) => Verdict::Answer,
                 call::UNREACHABLE => return (Class::Drop, bytes.frame),
-                call::OPEN => match open::open(&host, &bytes) {
+                call::OPEN => match open::open(host, &bytes) {
                     // SAFETY: one record of one CPU.
                     Opened::Connected => unsafe {
                         Verdict::Call((*host.maps().wanted().unwrap()).origin)
@@ -109,9 +124,13 @@ impl UserSpace {
                 },
                 other => panic!("there is no program {other}"),
             };
+            passed(format!("program {program}"));
+            let said = format!("{verdict:?}");
+            let name = said.split('(').next().unwrap_or_default();
+            passed(format!("verdict {name}"));
             let class = match verdict {
                 Verdict::Pass | Verdict::Stack | Verdict::HandUp => Class::Pass,
-                Verdict::Drop(_) => Class::Drop,
+                Verdict::Drop(_) | Verdict::Held => Class::Drop,
                 Verdict::Send(egress) => {
                     if HANDS_UP {
                         // SAFETY: the entry is in the table.
@@ -140,17 +159,29 @@ impl UserSpace {
             frame: frame.to_vec(),
             refuses_tags: true,
         };
-        let maps = self.tables.maps();
-        let verdict = match director::egress::<_, _, Narrow>(maps, &mut bytes) {
-            Verdict::Call(_) => director::egress::<_, _, Wide>(maps, &mut bytes),
+        let host = User::<false> {
+            world: self,
+            ingress: 0,
+            to: [0; 6],
+        };
+        let verdict = match director::egress::<_, _, Narrow>(&host, &mut bytes) {
+            Verdict::Call(call::WIDE) => director::egress::<_, _, Wide>(&host, &mut bytes),
             verdict => verdict,
         };
-        let class = match verdict {
-            Verdict::Drop(_) => Class::Drop,
-            _ => Class::Pass,
-        };
-        (class, bytes.frame)
+        match verdict {
+            Verdict::Call(program) => self.go_on(&host, bytes, program),
+            Verdict::Drop(_) => (Class::Drop, bytes.frame),
+            _ => (Class::Pass, bytes.frame),
+        }
     }
+}
+
+thread_local! {
+    static PATHS: RefCell<BTreeMap<String, u32>> = RefCell::default();
+}
+
+fn passed(by: String) {
+    PATHS.with_borrow_mut(|paths| *paths.entry(by).or_default() += 1);
 }
 
 /// The host the core sees for one packet.
@@ -249,11 +280,8 @@ impl<const HANDS_UP: bool> host::Tables for User<'_, HANDS_UP> {
     fn set_fragment(&self, id: &FragmentId, value: u64) {
         self.maps().set_fragment(id, value);
     }
-    fn count_drop(&self, reason: Drop) {
-        self.maps().count_drop(reason);
-    }
-    fn count_eviction(&self) {
-        self.maps().count_eviction();
+    fn count(&self, place: u32) {
+        self.maps().count(place);
     }
 }
 
@@ -350,6 +378,10 @@ impl Packet for Bytes {
     fn pointer<T>(&self, at: usize) -> Option<*mut T> {
         let bytes = self.frame.get(at..at.checked_add(mem::size_of::<T>())?)?;
         Some(bytes.as_ptr().cast::<T>().cast_mut())
+    }
+
+    fn hold(&mut self) -> bool {
+        true
     }
 
     fn push(&mut self, l3: usize, len: usize, _outer: Version, _shell: Shell) -> Option<()> {

@@ -2,7 +2,7 @@
 //! them: every row is played on XDP and TC, and user space has to agree with both to the byte.
 
 use std::fs;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::panic::{self, AssertUnwindSafe};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -11,17 +11,19 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::thread::{self, JoinHandle};
 
 use pointsman_core::conn::{Slot, Status, Tag};
+use pointsman_core::host::Tables as _;
 use pointsman_core::layout::WAYS;
 use pointsman_dataplane::test_run::Entry;
 use pointsman_dataplane::{DataPlane, HookChoice, Interface, Options, Tables};
 use pointsman_model::{
     ConnectionState, Counters, Encapsulation, Forwarding, Protocol, Scheduler, ServerKey,
-    ServerSpec, ServerView, ServiceKey, ServiceSpec, Timeouts, Weight,
+    ServerSpec, ServerView, ServiceKey, ServiceSpec, Timeouts, Variable, Weight,
 };
 use pointsman_testkit::frames::{Mac, View};
 use pointsman_testkit::{Names, Netns, wire};
 
 use crate::frame::{Frame, recount};
+use crate::packet::Packet;
 use crate::user::{Class, To, UserSpace};
 
 pub const VIP: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 100);
@@ -41,19 +43,110 @@ pub const NOWHERE: Ipv4Addr = Ipv4Addr::new(172, 30, 0, 1);
 /// Source of tunnels.
 pub const TUNNEL_SOURCE: Ipv4Addr = Ipv4Addr::new(192, 168, 0, 1);
 
+/// The same hosts over IPv6: the last byte is that of the IPv4 address.
+pub const VIP6: Ipv6Addr = front6(100);
+pub const DIP6: Ipv6Addr = front6(1);
+pub const CLIENT6: Ipv6Addr = front6(2);
+pub const RS1_6: Ipv6Addr = back6(10);
+pub const RS2_6: Ipv6Addr = back6(20);
+pub const RS3_6: Ipv6Addr = back6(30);
+pub const RS4_6: Ipv6Addr = back6(40);
+pub const UNKNOWN6: Ipv6Addr = back6(99);
+pub const NOWHERE6: Ipv6Addr = Ipv6Addr::new(0xfd00, 9, 0, 0, 0, 0, 0, 1);
+
+const fn front6(host: u16) -> Ipv6Addr {
+    Ipv6Addr::new(0xfd00, 1, 0, 0, 0, 0, 0, host)
+}
+
+const fn back6(host: u16) -> Ipv6Addr {
+    Ipv6Addr::new(0xfd00, 2, 0, 0, 0, 0, 0, host)
+}
+
 pub const CLIENT_MAC: Mac = [2, 0, 0, 0, 0, 2];
 pub const FRONT_MAC: Mac = [2, 0, 0, 0, 1, 1];
 pub const BACK_MAC: Mac = [2, 0, 0, 0, 2, 1];
 
 /// Link-layer address of a real server.
-pub fn mac_of(server: Ipv4Addr) -> Mac {
-    [2, 0, 0, 0, 9, server.octets()[3]]
+pub fn mac_of(server: impl Into<IpAddr>) -> Mac {
+    let last = match server.into() {
+        IpAddr::V4(server) => server.octets()[3],
+        IpAddr::V6(server) => server.segments()[7] as u8,
+    };
+    [2, 0, 0, 0, 9, last]
 }
 
 /// Jiffies in user space: timers run beyond the wrap.
 const NEAR_THE_WRAP: u32 = u32::MAX - 500;
 
 const SERVERS: [Ipv4Addr; 4] = [RS1, RS2, RS3, RS4];
+const SERVERS6: [Ipv6Addr; 4] = [RS1_6, RS2_6, RS3_6, RS4_6];
+
+/// Who is who in one family: rows that hold for both are played with each.
+#[derive(Clone, Copy, Debug)]
+pub struct Net {
+    pub vip: IpAddr,
+    pub client: IpAddr,
+    pub rs: [IpAddr; 4],
+    /// An address of the director that is no VIP.
+    pub dip: IpAddr,
+    pub unknown: IpAddr,
+    pub nowhere: IpAddr,
+}
+
+pub const NET4: Net = Net {
+    vip: IpAddr::V4(VIP),
+    client: IpAddr::V4(CLIENT),
+    rs: [
+        IpAddr::V4(RS1),
+        IpAddr::V4(RS2),
+        IpAddr::V4(RS3),
+        IpAddr::V4(RS4),
+    ],
+    dip: IpAddr::V4(DIP),
+    unknown: IpAddr::V4(UNKNOWN),
+    nowhere: IpAddr::V4(NOWHERE),
+};
+
+pub const NET6: Net = Net {
+    vip: IpAddr::V6(VIP6),
+    client: IpAddr::V6(CLIENT6),
+    rs: [
+        IpAddr::V6(RS1_6),
+        IpAddr::V6(RS2_6),
+        IpAddr::V6(RS3_6),
+        IpAddr::V6(RS4_6),
+    ],
+    dip: IpAddr::V6(DIP6),
+    unknown: IpAddr::V6(UNKNOWN6),
+    nowhere: IpAddr::V6(NOWHERE6),
+};
+
+impl Net {
+    /// The client with a port.
+    pub fn client(&self, port: u16) -> SocketAddr {
+        SocketAddr::new(self.client, port)
+    }
+
+    /// The VIP with a port.
+    pub fn vip(&self, port: u16) -> SocketAddr {
+        SocketAddr::new(self.vip, port)
+    }
+
+    /// A real server, from 0, with a port.
+    pub fn rs(&self, server: usize, port: u16) -> SocketAddr {
+        SocketAddr::new(self.rs[server], port)
+    }
+
+    /// A real server by NAT, from 0.
+    pub fn nat(&self, server: usize, port: u16) -> ServerSpec {
+        spec(self.rs(server, port), Forwarding::Masquerade)
+    }
+
+    /// A real server by direct routing, from 0.
+    pub fn direct(&self, server: usize, port: u16) -> ServerSpec {
+        spec(self.rs(server, port), Forwarding::Route)
+    }
+}
 
 /// Where a frame comes in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -200,6 +293,24 @@ impl World {
             ));
         }
         director.sysctl("net.ipv4.conf.lo.forwarding", "1").unwrap();
+        for interface in ["lo", "front", "back"] {
+            let disabled = format!("net.ipv6.conf.{interface}.disable_ipv6");
+            director.sysctl(&disabled, "0").unwrap();
+        }
+        ip(&format!("address add {DIP6}/64 dev front nodad"));
+        ip(&format!("address add {VIP6}/128 dev front nodad"));
+        ip("address add fd00:2::1/64 dev back nodad");
+        ip(&format!(
+            "neighbour add {CLIENT6} lladdr {} dev front nud permanent",
+            text(CLIENT_MAC)
+        ));
+        for server in SERVERS6 {
+            let mac = text(mac_of(server));
+            ip(&format!(
+                "neighbour add {server} lladdr {mac} dev back nud permanent"
+            ));
+        }
+        director.sysctl("net.ipv6.conf.lo.forwarding", "1").unwrap();
         let (front, back) = (
             director.index("front").unwrap(),
             director.index("back").unwrap(),
@@ -226,6 +337,16 @@ impl World {
                     let to = To::Neighbour(back, mac_of(server), 1500);
                     user.routes.push((server.octets(), to));
                 }
+                user.wide_routes = vec![
+                    (CLIENT6.octets(), To::Neighbour(front, CLIENT_MAC, 1500)),
+                    (UNKNOWN6.octets(), To::Unknown(back)),
+                    (DIP6.octets(), To::Local),
+                    (VIP6.octets(), To::Local),
+                ];
+                for server in SERVERS6 {
+                    let to = To::Neighbour(back, mac_of(server), 1500);
+                    user.wide_routes.push((server.octets(), to));
+                }
                 let mut world = World {
                     plane,
                     user,
@@ -243,10 +364,18 @@ impl World {
         let [xdp, user_xdp, tc, user_tc] = &seen[..] else {
             unreachable!("four hosts")
         };
-        assert_eq!(xdp, user_xdp, "row `{row}`: XDP and user space differ");
-        assert_eq!(tc, user_tc, "row `{row}`: TC and user space differ");
+        same(
+            &format!("row `{row}`: XDP and user space differ"),
+            xdp,
+            user_xdp,
+        );
+        same(
+            &format!("row `{row}`: TC and user space differ"),
+            tc,
+            user_tc,
+        );
         match hooks {
-            Hooks::Agree => assert_eq!(xdp, tc, "row `{row}`: XDP and TC differ"),
+            Hooks::Agree => same(&format!("row `{row}`: XDP and TC differ"), xdp, tc),
             Hooks::Differ(_) => assert_ne!(xdp, tc, "row `{row}`: XDP and TC agree after all"),
         }
     }
@@ -278,6 +407,19 @@ impl World {
         }
         seen
     }
+}
+
+/// Two hosts did the same to every frame.
+#[track_caller]
+pub fn same(otherwise: &str, one: &[Seen], other: &[Seen]) {
+    for (i, (one, other)) in one.iter().zip(other).enumerate() {
+        assert_eq!(one, other, "{otherwise} at frame {i}");
+    }
+    assert_eq!(
+        one.len(),
+        other.len(),
+        "{otherwise} in the number of frames"
+    );
 }
 
 /// `lo`, `front` and `back` as netlink would report them.
@@ -326,7 +468,7 @@ pub struct Seen {
     pub packet: Vec<u8>,
     /// Reasons of drops that were counted for it.
     pub counted: Vec<String>,
-    sent_in: Vec<u8>,
+    pub sent_in: Vec<u8>,
 }
 
 impl Stage<'_> {
@@ -365,6 +507,16 @@ impl Stage<'_> {
         tables.clear_connections();
         tables.flush();
         tables.set_timeouts(Timeouts::default());
+        tables.set_mark_rules(&[]).unwrap();
+        for variable in Variable::ALL {
+            if let Some(value) = variable.default_value() {
+                let _ = tables.set_variable(variable, value);
+            }
+        }
+        tables.defend(u64::MAX);
+        let runtime = tables.maps().runtime.at(0).unwrap();
+        // SAFETY: the pointer is into the map; nothing else runs.
+        unsafe { (*runtime).settings.drop_counter = 0 };
     }
 
     /// A TCP service on the VIP, with servers in the order they are added.
@@ -455,6 +607,76 @@ impl Stage<'_> {
         self.send(Side::Back, &frame)
     }
 
+    /// From the client, or somebody behind the same router.
+    #[track_caller]
+    pub fn in_front(&mut self, packet: &Packet) -> Seen {
+        self.send(Side::Front, &packet.frame(CLIENT_MAC, FRONT_MAC))
+    }
+
+    /// From a real server, or somebody behind it.
+    #[track_caller]
+    pub fn behind(&mut self, packet: &Packet) -> Seen {
+        let from = mac_of(packet.source);
+        self.send(Side::Back, &packet.frame(from, BACK_MAC))
+    }
+
+    /// As a frame that comes in: what XDP lets pass, TC sees next.
+    pub fn arrives(&mut self, side: Side, frame: &[u8]) -> Seen {
+        if self.hook == Hook::Xdp && matches!(side, Side::Front | Side::Back) {
+            let seen = self.send(side, frame);
+            if seen.class != Class::Pass {
+                return seen;
+            }
+            assert_eq!(seen.packet, frame, "XDP passes nothing that it changed");
+        }
+        let hook = std::mem::replace(&mut self.hook, Hook::Tc);
+        let seen = self.send(side, frame);
+        self.hook = hook;
+        seen
+    }
+
+    /// Any service, with servers in the order they are added.
+    pub fn serve(&mut self, spec: &ServiceSpec, servers: &[ServerSpec]) {
+        let tables = self.tables();
+        tables.add_service(spec).unwrap();
+        for server in servers {
+            tables.add_server(&spec.key, server).unwrap();
+            if server.key.addr.is_ipv4() {
+                tables.set_tunnel_source(server.key.addr, TUNNEL_SOURCE.into());
+            }
+        }
+    }
+
+    /// Sets a variable for this row.
+    pub fn set(&mut self, variable: Variable, value: &str) {
+        self.tables().set_variable(variable, value).unwrap();
+    }
+
+    /// What a listing shows, templates and connections, sorted.
+    pub fn listing(&mut self) -> Vec<String> {
+        let mut lines: Vec<String> = self
+            .tables()
+            .connections()
+            .iter()
+            .map(|c| {
+                let protocol = c.protocol.map_or("IP", |p| p.name());
+                format!(
+                    "{protocol} {} {} {} {}",
+                    c.state.name(),
+                    c.client,
+                    c.virtual_addr,
+                    c.destination
+                )
+            })
+            .collect();
+        lines.sort();
+        lines
+    }
+
+    pub fn is_xdp(&self) -> bool {
+        self.hook == Hook::Xdp
+    }
+
     /// A SYN from a port of the client; the server's address it went to.
     #[track_caller]
     pub fn syn(&mut self, port: u16) -> Ipv4Addr {
@@ -466,15 +688,41 @@ impl Stage<'_> {
             .expect("sent to a server")
     }
 
-    /// Any bytes by any interface.
+    /// Any bytes by any interface; a second after the last ones, as far as answers are limited.
     #[track_caller]
     pub fn send(&mut self, side: Side, frame: &[u8]) -> Seen {
+        self.forget_answers();
+        self.send_at_once(side, frame)
+    }
+
+    /// Hosts need not agree on what became of the frames so far.
+    pub fn forget_seen(&mut self) {
+        self.seen.clear();
+    }
+
+    /// No answers were sent of late.
+    fn forget_answers(&mut self) {
+        let maps = self.tables().maps();
+        let (now, hz) = (maps.now(), maps.runtime.read(0).unwrap().hz);
+        for cpu in 0..maps.wanted.len() {
+            // SAFETY: the pointer is into the map; nothing else runs.
+            unsafe { (*maps.wanted.at(cpu).unwrap()).credit_at = now.wrapping_sub(2 * hz) };
+        }
+    }
+
+    /// Any bytes by any interface, in the same second as the last ones.
+    #[track_caller]
+    pub fn send_at_once(&mut self, side: Side, frame: &[u8]) -> Seen {
         let ingress = match side {
             Side::Front => self.world.front,
             Side::Back => self.world.back,
             Side::Loopback => 1,
             Side::Out => self.world.front,
         };
+        if self.real {
+            // As the daemon does: the ring of held fragments has room.
+            self.world.plane.take_fragments();
+        }
         let before = self.tables().drops(true);
         let (class, packet) = match (self.real, self.hook) {
             (true, _) if side == Side::Out => {
@@ -527,7 +775,8 @@ impl Stage<'_> {
             counted,
             sent_in: frame.to_vec(),
         };
-        if seen.class != Class::Drop && seen.packet != seen.sent_in {
+        let changed = seen.class != Class::Drop && seen.packet != seen.sent_in;
+        if changed && recount(frame).is_ok() {
             recount(&seen.packet).unwrap_or_else(|what| panic!("{what} is wrong in {seen:x?}"));
         }
         self.seen.push(seen.clone());
@@ -566,6 +815,23 @@ impl Seen {
         assert_eq!(self.class, Class::Sent, "{self:x?}");
         assert!(self.counted.is_empty(), "{:?}", self.counted);
         View::of(&self.packet).expect("a frame")
+    }
+
+    /// Forwarded to this link-layer address: the packet that left.
+    #[track_caller]
+    pub fn sent_to(&self, mac: Mac) -> Packet {
+        assert_eq!(self.class, Class::Sent, "{self:x?}");
+        assert!(self.counted.is_empty(), "{:?}", self.counted);
+        assert_eq!(self.packet[..6], mac, "link-layer destination");
+        Packet::of(&self.packet)
+    }
+
+    /// Forwarded for the kernel to find the neighbour: the packet that left.
+    #[track_caller]
+    pub fn resolved(&self) -> Packet {
+        assert_eq!(self.class, Class::Sent, "{self:x?}");
+        assert!(self.counted.is_empty(), "{:?}", self.counted);
+        Packet::of(&self.packet)
     }
 
     /// Addresses and ports of what was forwarded: link-layer destination, source, destination.
@@ -621,6 +887,34 @@ impl Seen {
             "MTU"
         );
         assert_eq!(ip[28..], quoted, "quotes the packet as it came");
+    }
+}
+
+/// A service on an address.
+pub fn service(protocol: Protocol, vip: SocketAddr) -> ServiceSpec {
+    let key = ServiceKey::Address {
+        protocol,
+        addr: vip.ip(),
+        port: vip.port(),
+    };
+    ServiceSpec::new(key, Scheduler::Rr)
+}
+
+/// A server of either family.
+pub fn wide_server(rip: IpAddr, port: u16, forwarding: Forwarding) -> ServerSpec {
+    spec(SocketAddr::new(rip, port), forwarding)
+}
+
+fn spec(server: SocketAddr, forwarding: Forwarding) -> ServerSpec {
+    ServerSpec {
+        key: ServerKey {
+            addr: server.ip(),
+            port: server.port(),
+        },
+        forwarding,
+        weight: Weight::new(1).unwrap(),
+        upper_threshold: 0,
+        lower_threshold: 0,
     }
 }
 
