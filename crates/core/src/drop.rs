@@ -51,6 +51,7 @@ reasons! {
     DropRate = 17, "drop-rate", "new connection given up under pressure (drop_packet)";
     NoCallId = 18, "no-call-id", "packet of a service with the sip engine has no Call-ID";
     FragmentHeld = 19, "fragment-held", "fragment before its first one: kept back, and sent on once that has come";
+    NoConnection = 20, "no-connection", "packet of a real server by NAT without a connection; the server was told by ICMP";
     Internal = 16, "internal", "a table entry that must exist was missing: please report";
 }
 

@@ -6,11 +6,13 @@
 mod common;
 
 mod direct_routing;
+mod ftp;
 mod isolation;
 mod labs;
 mod local_node;
 mod nat;
 mod scale;
+mod sip;
 mod survival;
 mod tunnel;
 

@@ -79,6 +79,7 @@ impl Tables {
             .entry(spec.key.addr)
             .or_default()
             .push(server);
+        self.publish_sender(spec, key);
         self.keep_place(index, None);
         self.service_mut(index).servers.insert(0, server);
         let added = self.compile(index);
@@ -116,7 +117,10 @@ impl Tables {
         if edited.is_err() {
             self.servers.get_mut(&server).expect("listed").spec = old;
             self.describe_server(server, &old);
-        } else if old.forwarding != spec.forwarding {
+            return edited;
+        }
+        self.publish_sender(spec, key);
+        if old.forwarding != spec.forwarding {
             // Another tunnel takes another number of bytes.
             self.advance_epoch();
         }
@@ -303,6 +307,7 @@ impl Tables {
                 self.by_address.remove(&spec.key.addr);
             }
         }
+        self.publish_sender(&spec, &service);
         self.trash.insert((service, spec.key), server);
     }
 
