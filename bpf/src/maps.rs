@@ -8,9 +8,9 @@ use pointsman_core::conn::{Hints, Set};
 use pointsman_core::director::call;
 use pointsman_core::fragment::{FRAGMENTS, FragmentId, RING};
 use pointsman_core::layout::{
-    Control, DROP_SLOTS, Egress, LOCALITIES, MAX_EGRESS, MAX_MARK_RULES, MAX_SCHEDULE_WORDS,
-    MAX_SERVERS, MAX_SERVICES, MarkRule, Runtime, ServerRecord, ServiceId, ServiceRecord, Stats,
-    Wanted, Wide,
+    CallId, Control, DROP_SLOTS, Egress, LOCALITIES, MAX_CALL_IDS, MAX_EGRESS, MAX_MARK_RULES,
+    MAX_SCHEDULE_WORDS, MAX_SERVERS, MAX_SERVICES, MarkRule, Runtime, ServerRecord, ServiceId,
+    ServiceRecord, Stats, Wanted, Wide,
 };
 use pointsman_core::locality;
 
@@ -34,7 +34,8 @@ pub static CONTROLS: Array<Control> = Array::with_max_entries(8192, BPF_F_MMAPAB
 /// What the packet at hand wants, on each CPU.
 #[map]
 pub static WANTED: Array<Wanted> = Array::with_max_entries(1, BPF_F_MMAPABLE);
-/// VIP, port, protocol to index of the service; VIPs and addresses of real servers alone too.
+/// VIP, port, protocol to index of the service; VIPs and addresses of real servers alone, and real servers
+/// by NAT with port and protocol.
 #[map]
 pub static SERVICE_IDS: HashMap<ServiceId, u32> =
     HashMap::with_max_entries(2 * MAX_SERVICES + MAX_SERVERS, BPF_F_NO_PREALLOC);
@@ -60,6 +61,10 @@ pub static DROPS: Array<u64> = Array::with_max_entries(DROP_SLOTS, BPF_F_MMAPABL
 #[map]
 pub static MARK_RULES: Array<MarkRule> =
     Array::with_max_entries(2 * MAX_MARK_RULES, BPF_F_MMAPABLE);
+/// Call-IDs of templates, by slot.
+#[map]
+pub static CALL_IDS: HashMap<u32, CallId> =
+    HashMap::with_max_entries(MAX_CALL_IDS, BPF_F_NO_PREALLOC);
 /// Interfaces to leave by.
 #[map]
 pub static EGRESS: Array<Egress> = Array::with_max_entries(MAX_EGRESS, BPF_F_MMAPABLE);

@@ -11,16 +11,18 @@ use pointsman_core::connect;
 use pointsman_core::fragment::FragmentId;
 use pointsman_core::host::{Host, Packet, Route, Tables};
 use pointsman_core::layout::{
-    Control, DROP_SLOTS, Egress, MAX_SERVERS, MarkRule, NextHop, Runtime, Schedule,
+    CallId, Control, DROP_SLOTS, Egress, MAX_SERVERS, MarkRule, NextHop, Runtime, Schedule,
     ServerRecord, ServiceId, ServiceRecord, Stats, Wanted, Wide,
 };
 use pointsman_core::next_hop::Refreshed;
 use pointsman_core::wire::sctp;
-use pointsman_core::{locality, mark, open, overload, persist, proto, rare, reuse, sched, track};
+use pointsman_core::{
+    ftp, locality, mark, open, outgoing, overload, persist, proto, rare, reuse, sched, sip, track,
+};
 
 use crate::maps::{
-    CONNECTIONS, CONTROLS, DROPS, EGRESS, EGRESS_IDS, FRAGMENT_PORTS, HINTS, LOCALITY, MARK_RULES,
-    RUNTIME, SCHEDULES, SERVERS, SERVICE_IDS, SERVICES, STATS, WANTED, WIDE,
+    CALL_IDS, CONNECTIONS, CONTROLS, DROPS, EGRESS, EGRESS_IDS, FRAGMENT_PORTS, HINTS, LOCALITY,
+    MARK_RULES, RUNTIME, SCHEDULES, SERVERS, SERVICE_IDS, SERVICES, STATS, WANTED, WIDE,
 };
 use crate::route;
 
@@ -164,6 +166,11 @@ impl<C> Tables for Kernel<'_, C> {
     }
 
     #[inline(always)]
+    fn set_call_id(&self, slot: u32, id: &CallId) {
+        let _ = CALL_IDS.insert(&slot, id, 0);
+    }
+
+    #[inline(always)]
     fn count(&self, place: u32) {
         count(place);
     }
@@ -301,6 +308,26 @@ impl<C> Tables for Kernel<'_, C> {
     #[inline(always)]
     fn wildcard_apart(&self) -> u32 {
         pm_wildcard()
+    }
+
+    #[inline(always)]
+    fn call_id_apart(&self, len: u32) -> u32 {
+        pm_call_id(len)
+    }
+
+    #[inline(always)]
+    fn sender_apart(&self) -> u32 {
+        pm_sender()
+    }
+
+    #[inline(always)]
+    fn outgoing_apart(&self, server: u32) -> bool {
+        pm_outgoing(server) != 0
+    }
+
+    #[inline(always)]
+    fn ftp_apart(&self, slot: u32, tag: u64, len: u32) -> u64 {
+        pm_ftp(slot, tag, len)
     }
 
     #[inline(always)]
@@ -595,6 +622,34 @@ extern "C" fn pm_choose(service: u32) -> u32 {
 #[unsafe(no_mangle)]
 extern "C" fn pm_wildcard() -> u32 {
     open::take_wildcard(&BARE)
+}
+
+/// [`sip::scan`].
+#[inline(never)]
+#[unsafe(no_mangle)]
+extern "C" fn pm_call_id(len: u32) -> u32 {
+    sip::scan(&BARE, len)
+}
+
+/// [`outgoing::sender`].
+#[inline(never)]
+#[unsafe(no_mangle)]
+extern "C" fn pm_sender() -> u32 {
+    outgoing::sender(&BARE)
+}
+
+/// [`outgoing::want`].
+#[inline(never)]
+#[unsafe(no_mangle)]
+extern "C" fn pm_outgoing(server: u32) -> u32 {
+    outgoing::want(&BARE, server).into()
+}
+
+/// [`ftp::act`].
+#[inline(never)]
+#[unsafe(no_mangle)]
+extern "C" fn pm_ftp(slot: u32, tag: u64, len: u32) -> u64 {
+    ftp::act(&BARE, slot, tag, len)
 }
 
 /// [`persist::make_template`].

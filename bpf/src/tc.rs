@@ -12,7 +12,8 @@ use aya_ebpf::bindings::{
 };
 use aya_ebpf::helpers::generated::{
     bpf_l4_csum_replace, bpf_redirect, bpf_redirect_neigh, bpf_skb_adjust_room,
-    bpf_skb_change_tail, bpf_skb_load_bytes, bpf_skb_pull_data, bpf_skb_vlan_pop,
+    bpf_skb_change_tail, bpf_skb_load_bytes, bpf_skb_pull_data, bpf_skb_store_bytes,
+    bpf_skb_vlan_pop,
 };
 use aya_ebpf::programs::TcContext;
 use pointsman_core::addr::Be32;
@@ -26,10 +27,10 @@ use pointsman_core::layout::Egress;
 use pointsman_core::mask::{masked, opaque};
 use pointsman_core::next_hop::Refreshed;
 use pointsman_core::open::{self, Opened};
-use pointsman_core::rare;
 use pointsman_core::wire::checksum::Diff;
 use pointsman_core::wire::ethernet;
 use pointsman_core::wire::icmp4::Message;
+use pointsman_core::{ftp, rare};
 
 use crate::apart::{NO_SUM, apart, packet_pointer, payload, pointer, seal, sum, wrap};
 use crate::maps::{FRAGMENTS_HELD, RUNTIME, TC_PROGRAMS, WANTED};
@@ -85,6 +86,18 @@ impl Packet for Skb<'_> {
             packet_pointer::<_, END>(ctx),
             at,
         )
+    }
+
+    #[inline(always)]
+    unsafe fn load(&self, at: usize, to: *mut u8, len: usize) -> bool {
+        // SAFETY: the context is the program's own; passed on to the caller.
+        unsafe { bpf_skb_load_bytes(self.raw().cast(), at as u32, to.cast(), len as u32) == 0 }
+    }
+
+    #[inline(always)]
+    unsafe fn store(&mut self, at: usize, from: *const u8, len: usize) -> bool {
+        // SAFETY: the context is the program's own; passed on to the caller.
+        unsafe { bpf_skb_store_bytes(self.raw(), at as u32, from.cast(), len as u32, 0) == 0 }
     }
 
     /// By helper: only the kernel knows whether the checksum is whole, partial or hardware's.
@@ -366,6 +379,14 @@ pub fn rare<M: Mode>(ctx: &TcContext) -> i32 {
     act(ctx, &mut skb, verdict)
 }
 
+/// What FTP control connections say.
+#[inline(always)]
+pub fn ftp<M: Mode>(ctx: &TcContext) -> i32 {
+    let mut skb = Skb(ctx);
+    let verdict = ftp::ingress::<_, _, M>(&Kernel(ctx), &mut skb);
+    act(ctx, &mut skb, verdict)
+}
+
 /// What of rare packets is a flow.
 #[inline(always)]
 pub fn rare_flow<M: Mode>(ctx: &TcContext) -> i32 {
@@ -440,12 +461,7 @@ extern "C" fn hold(ctx: *mut c_void) -> u32 {
         } else {
             0
         };
-        bpf_skb_load_bytes(
-            skb.cast(),
-            0,
-            (&raw mut (*held).frame).cast(),
-            len as u32,
-        )
+        bpf_skb_load_bytes(skb.cast(), 0, (&raw mut (*held).frame).cast(), len as u32)
     };
     if code != 0 {
         entry.discard(0);

@@ -6,7 +6,7 @@ use core::mem::{MaybeUninit, offset_of};
 use aya_ebpf::EbpfContext;
 use aya_ebpf::bindings::{xdp_action, xdp_md};
 use aya_ebpf::helpers::generated::{
-    bpf_redirect, bpf_xdp_adjust_head, bpf_xdp_adjust_tail, bpf_xdp_load_bytes,
+    bpf_redirect, bpf_xdp_adjust_head, bpf_xdp_adjust_tail, bpf_xdp_load_bytes, bpf_xdp_store_bytes,
 };
 use aya_ebpf::programs::XdpContext;
 use pointsman_core::director::{self, Mode, Verdict, call};
@@ -17,9 +17,9 @@ use pointsman_core::layout::Egress;
 use pointsman_core::mask::opaque;
 use pointsman_core::next_hop::Refreshed;
 use pointsman_core::open::{self, Opened};
-use pointsman_core::rare;
 use pointsman_core::wire::ethernet;
 use pointsman_core::wire::icmp4::Message;
+use pointsman_core::{ftp, rare};
 
 use crate::apart::{NO_SUM, apart, packet_pointer, payload, pointer, seal, sum, wrap};
 use crate::maps::{EGRESS, EGRESS_IDS, XDP_PROGRAMS};
@@ -82,6 +82,20 @@ impl Packet for Frame<'_> {
     #[inline(always)]
     fn pointer<T>(&self, at: usize) -> Option<*mut T> {
         pointer(self.start(), self.end(), at)
+    }
+
+    #[inline(always)]
+    unsafe fn load(&self, at: usize, to: *mut u8, len: usize) -> bool {
+        // SAFETY: the context is the program's own; passed on to the caller.
+        unsafe { bpf_xdp_load_bytes(self.0.ctx, at as u32, to.cast(), len as u32) == 0 }
+    }
+
+    #[inline(always)]
+    unsafe fn store(&mut self, at: usize, from: *const u8, len: usize) -> bool {
+        // SAFETY: the context is the program's own; passed on to the caller.
+        unsafe {
+            bpf_xdp_store_bytes(self.0.ctx, at as u32, from.cast_mut().cast(), len as u32) == 0
+        }
     }
 
     #[inline(always)]
@@ -247,6 +261,14 @@ pub fn director<M: Mode>(ctx: &XdpContext) -> u32 {
 pub fn rare<M: Mode>(ctx: &XdpContext) -> u32 {
     let mut frame = Frame(ctx);
     let verdict = rare::ingress::<_, _, M>(&Kernel(ctx), &mut frame);
+    act(ctx, &mut frame, verdict)
+}
+
+/// What FTP control connections say.
+#[inline(always)]
+pub fn ftp<M: Mode>(ctx: &XdpContext) -> u32 {
+    let mut frame = Frame(ctx);
+    let verdict = ftp::ingress::<_, _, M>(&Kernel(ctx), &mut frame);
     act(ctx, &mut frame, verdict)
 }
 

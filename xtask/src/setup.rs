@@ -49,7 +49,13 @@ const LAB: &[Program] = &[
     ("sysctl", "procps"),
 ];
 
-const TEST: &[Program] = &[("wrk", "wrk"), ("iptables", "iptables")];
+const TEST: &[Program] = &[
+    ("wrk", "wrk"),
+    ("iptables", "iptables"),
+    ("vsftpd", "vsftpd"),
+    ("lftp", "lftp"),
+    ("sipp", "sip-tester"),
+];
 
 const KERNELS: &[Program] = &[
     ("/usr/sbin/ipvsadm", "ipvsadm"),

@@ -59,6 +59,18 @@ pub fn rare_flow_wide_xdp(ctx: XdpContext) -> u32 {
     programs::xdp::rare_flow::<RareWide>(&ctx)
 }
 
+/// What FTP control connections say.
+#[xdp]
+pub fn ftp_xdp(ctx: XdpContext) -> u32 {
+    programs::xdp::ftp::<Narrow>(&ctx)
+}
+
+/// What FTP control connections over IPv6 say.
+#[xdp]
+pub fn ftp_wide_xdp(ctx: XdpContext) -> u32 {
+    programs::xdp::ftp::<Wide>(&ctx)
+}
+
 /// Connections of one packet.
 #[xdp]
 pub fn one_packet_xdp(ctx: XdpContext) -> u32 {
@@ -123,6 +135,18 @@ pub fn rare_flow_tc(ctx: TcContext) -> i32 {
 #[classifier]
 pub fn rare_flow_wide_tc(ctx: TcContext) -> i32 {
     programs::tc::rare_flow::<RareWide>(&ctx)
+}
+
+/// What FTP control connections say.
+#[classifier]
+pub fn ftp_tc(ctx: TcContext) -> i32 {
+    programs::tc::ftp::<Narrow>(&ctx)
+}
+
+/// What FTP control connections over IPv6 say.
+#[classifier]
+pub fn ftp_wide_tc(ctx: TcContext) -> i32 {
+    programs::tc::ftp::<Wide>(&ctx)
 }
 
 /// Connections of one packet.

@@ -12,7 +12,7 @@ use crate::forward;
 use crate::host::Tables;
 use crate::layout::{FIRST_STATE, NextHop, Runtime, ServerRecord, WAYS, Wanted};
 use crate::next_hop;
-use crate::open::{self, FTP};
+use crate::open::{self, FTP, NO_SERVICE};
 use crate::proto::{self, sctp, tcp};
 use crate::track;
 
@@ -162,7 +162,10 @@ pub fn fill_request<T: Tables>(
             Tag::stamp(tag, (*wanted).epoch),
         );
         join_parent(tables, index, wanted, now);
-        if let Some(stats) = tables.stats(server_index) {
+        // Data of FTP belongs to the connection that asked for it.
+        if (*wanted).service != NO_SERVICE
+            && let Some(stats) = tables.stats(server_index)
+        {
             (*stats).conns = (*stats).conns.wrapping_add(1);
         }
         if one_packet {
@@ -245,11 +248,6 @@ fn settle_race<T: Tables>(tables: &T, wanted: *const Wanted, mine: u32) -> Outco
         if alone || conn::partner(tables, own.slot, mine).is_some() {
             return Outcome::CONNECTED;
         }
-    }
-    // SAFETY: found slots lie in the table.
-    let wildcard = unsafe { Word(atomic::load(&raw const (*own.slot).word)) };
-    if wildcard.kind() & KIND_WILDCARD != 0 {
-        return Outcome::CONNECTED;
     }
     tables.kill_apart(mine, own.tag);
     if first == NO_SLOT || first == mine {
@@ -503,7 +501,7 @@ unsafe fn write_request<T: Tables>(
 /// # Safety
 /// Both are addresses in the maps.
 #[inline(always)]
-unsafe fn copy(to: *mut Address, from: *const Address) {
+pub(crate) unsafe fn copy(to: *mut Address, from: *const Address) {
     for i in 0..4 {
         // SAFETY: passed on to the caller.
         unsafe { atomic::store(&raw mut (*to).0[i], atomic::load(&raw const (*from).0[i])) };

@@ -14,11 +14,13 @@ use crate::connect::LOOPBACK;
 use crate::drop::Drop;
 use crate::forward::nat::{self, Rewrite};
 use crate::forward::{self, direct, related, tunnel};
+use crate::ftp;
 use crate::host::{Host, Packet, Tables};
 use crate::icmp;
 use crate::layout::{Egress, NextHop, Runtime};
 use crate::next_hop::{Refreshed, Way};
 use crate::open;
+use crate::outgoing;
 use crate::parse::{Flow, Parsed, link, parse};
 use crate::proto::{self, sctp};
 use crate::track;
@@ -93,7 +95,7 @@ pub trait Mode {
     const WIDE: bool;
     /// Packets that are rare: without a transport header, SCTP.
     const RARE: bool = false;
-    /// Payload of FTP control connections was looked at already.
+    /// Packets of FTP control connections, whose text is read first.
     const FTP: bool = false;
     /// Place of the program, to start over with.
     const ORIGIN: u32;
@@ -104,6 +106,7 @@ pub trait Mode {
 pub struct Narrow;
 impl Mode for Narrow {
     const WIDE: bool = false;
+    const FTP: bool = true;
     const ORIGIN: u32 = call::DIRECTOR;
 }
 
@@ -112,6 +115,7 @@ impl Mode for Narrow {
 pub struct Wide;
 impl Mode for Wide {
     const WIDE: bool = true;
+    const FTP: bool = true;
     const ORIGIN: u32 = call::WIDE;
 }
 
@@ -191,7 +195,7 @@ fn to_rare<T: Tables, M: Mode>(tables: &T, out: bool) -> Verdict {
 }
 
 #[inline(always)]
-fn wide_or_narrow<P: Packet, M: Mode>(packet: &P, seed: [u64; 2]) -> Parsed {
+pub(crate) fn wide_or_narrow<P: Packet, M: Mode>(packet: &P, seed: [u64; 2]) -> Parsed {
     if M::WIDE {
         parse::<P, true>(packet, seed)
     } else {
@@ -222,7 +226,7 @@ pub(crate) fn balance<H: Host, P: Packet, M: Mode>(
     {
         return established::<H, P, M>(host, packet, flow, runtime, &found, now);
     }
-    if !open::may_open(runtime, flow) {
+    if !open::may_open(runtime, flow) && !outgoing::is_told(runtime, flow) {
         return Verdict::Pass;
     }
     match open::want(host, flow, hash.0, M::ORIGIN) {
@@ -359,7 +363,8 @@ fn forward<H: Host, P: Packet, M: Mode>(
         return Err(Drop::SlotReused.into());
     }
     let kind = word.kind();
-    if !M::FTP && kind & KIND_FTP != 0 && flow.total_len > flow.headers && flow.whole {
+    if M::FTP && kind & KIND_FTP != 0 && flow.total_len > flow.headers && ftp::is_unread(host, tag)
+    {
         return Ok(Verdict::Call(if M::WIDE {
             call::FTP_WIDE
         } else {

@@ -50,6 +50,7 @@ reasons! {
     SlotReused = 15, "slot-reused", "the connection's slot was taken over while the packet was being handled";
     DropRate = 17, "drop-rate", "new connection given up under pressure (drop_packet)";
     NoCallId = 18, "no-call-id", "packet of a service with the sip engine has no Call-ID";
+    NoConnection = 20, "no-connection", "packet of a real server by NAT without a connection; the server was told by ICMP";
     Internal = 16, "internal", "a table entry that must exist was missing: please report";
 }
 

@@ -7,21 +7,24 @@ use crate::drop::Drop;
 use crate::forward::nat;
 use crate::forward::tunnel;
 use crate::fragment::FragmentId;
+use crate::ftp;
 use crate::icmp;
 use crate::inner::Version;
 use crate::layout::{
-    Control, Egress, MarkRule, NextHop, Runtime, Schedule, ServerRecord, ServiceId, ServiceRecord,
-    Stats, Wanted, Wide,
+    CallId, Control, Egress, MarkRule, NextHop, Runtime, Schedule, ServerRecord, ServiceId,
+    ServiceRecord, Stats, Wanted, Wide,
 };
 use crate::locality;
 use crate::mark;
 use crate::next_hop::{self, Refreshed};
 use crate::open;
+use crate::outgoing;
 use crate::overload;
 use crate::persist;
 use crate::rare;
 use crate::reuse;
 use crate::sched;
+use crate::sip;
 use crate::track;
 use crate::wire::checksum::{self, Diff};
 use crate::wire::icmp4::Message;
@@ -66,6 +69,33 @@ pub trait Packet: Sized {
     fn write<T: Copy>(&mut self, at: usize, value: T) -> Option<()> {
         // SAFETY: pointer() checked the bounds.
         self.pointer::<T>(at).map(|p| unsafe { put(p, value) })
+    }
+
+    /// Copies `len` bytes from `at` on, wherever in the packet they lie; false when they are not all
+    /// there.
+    ///
+    /// # Safety
+    /// There is room for 1 to 511 bytes, which is what `len` may be, at `to`.
+    #[inline(always)]
+    unsafe fn load(&self, at: usize, to: *mut u8, len: usize) -> bool {
+        (0..len).all(|i| match self.read::<u8>(at + i) {
+            Some(byte) => {
+                // SAFETY: passed on to the caller.
+                unsafe { to.add(i).write(byte) };
+                true
+            }
+            None => false,
+        })
+    }
+
+    /// Copies `len` bytes into the packet, from `at` on; false when there is no room for all.
+    ///
+    /// # Safety
+    /// There are 1 to 511 bytes, which is what `len` may be, at `from`.
+    #[inline(always)]
+    unsafe fn store(&mut self, at: usize, from: *const u8, len: usize) -> bool {
+        // SAFETY: passed on to the caller.
+        (0..len).all(|i| self.write(at + i, unsafe { from.add(i).read() }).is_some())
     }
 
     /// Updates the transport checksum at `at`: `addresses` changed in the pseudo header, `ports` in
@@ -252,6 +282,8 @@ pub trait Tables {
     fn fragment(&self, id: &FragmentId) -> Option<u64>;
     /// Remembers it.
     fn set_fragment(&self, id: &FragmentId, value: u64);
+    /// Remembers the Call-ID of the template in a slot. It lies in the maps.
+    fn set_call_id(&self, slot: u32, id: &CallId);
     /// A native mark rule.
     fn mark_rule(&self, index: u32) -> Option<*const MarkRule>;
     /// An interface to leave by.
@@ -464,6 +496,30 @@ pub trait Tables {
     {
         open::take_wildcard(self)
     }
+    /// [`outgoing::sender`].
+    #[inline(always)]
+    fn sender_apart(&self) -> u32
+    where
+        Self: Sized,
+    {
+        outgoing::sender(self)
+    }
+    /// [`outgoing::want`].
+    #[inline(always)]
+    fn outgoing_apart(&self, server: u32) -> bool
+    where
+        Self: Sized,
+    {
+        outgoing::want(self, server)
+    }
+    /// [`ftp::act`].
+    #[inline(always)]
+    fn ftp_apart(&self, slot: u32, tag: u64, len: u32) -> u64
+    where
+        Self: Sized,
+    {
+        ftp::act(self, slot, tag, len)
+    }
     /// [`persist::make_template`].
     #[inline(always)]
     fn template_apart(&self, server: u32) -> u32
@@ -472,14 +528,14 @@ pub trait Tables {
     {
         persist::make_template(self, server)
     }
-    /// A hash of the SIP Call-ID in the wanted packet, 0 if it has none.
+    /// [`sip::scan`].
     #[inline(always)]
-    fn call_id_apart(&self) -> u64 {
-        0
+    fn call_id_apart(&self, len: u32) -> u32
+    where
+        Self: Sized,
+    {
+        sip::scan(self, len)
     }
-    /// Keeps the Call-ID that was read last beside a template's slot, for listings.
-    #[inline(always)]
-    fn keep_call_id(&self, _slot: u32) {}
     /// [`connect::connect`]; the [`connect::Outcome`] as a number.
     #[inline(always)]
     fn connect_apart(&self, server: u32, hop: NextHop, epoch: u32, from_here: bool) -> u32

@@ -78,6 +78,9 @@ pub struct Runtime {
     pub settings: Settings,
     /// What it says to the director.
     pub defence: Defence,
+    /// Services with a persistence engine: if there are any, it is asked about packets of real servers
+    /// that have no connection.
+    pub engine_services: u32,
 }
 
 /// The `net.ipv4.vs.*` variables that packets meet, by their names, in the kernel's values.
@@ -163,6 +166,12 @@ pub const ID_MARK6: u8 = 3;
 pub const ID_REAL4: u8 = 4;
 /// [`ServiceId::kind`]: no service, but an IPv6 address that some real server has.
 pub const ID_REAL6: u8 = 5;
+
+/// [`ServiceId::kind`]: no service, but the IPv4 address and port of a real server by NAT; the entry is its
+/// index. Protocol 0 for any.
+pub const ID_SERVER4: u8 = 4;
+/// [`ServiceId::kind`]: the same of IPv6.
+pub const ID_SERVER6: u8 = 5;
 
 /// Where a service's present scheduling table lies: one word, so that a packet sees the old or the
 /// new configuration and never a mix.
@@ -457,7 +466,20 @@ pub struct Wanted {
     pub template_client: Address,
     /// VIP of the template, or its mark as an IPv4 address.
     pub template_address: Address,
-    /// Payload bytes that were looked at.
+    /// Index of the real server when it is not to be chosen any more, else [`crate::sched::NO_SERVER`]. With it, all
+    /// that says what the connection shall be is there already.
+    pub server: u32,
+    /// 1 when the packet is a real server's, and all else here is as if its client had sent it.
+    pub outgoing: u32,
+    /// Tag of the FTP control connection whose packet was read and now starts over, else 0.
+    pub read: u64,
+    /// Keyed hash of `call_id`.
+    pub call_hash: u64,
+    /// The SIP Call-ID that was read, see [`crate::sip`].
+    pub call_id: CallId,
+    /// What a reader of text remembers between two bytes, see [`crate::text`].
+    pub notes: [u32; 8],
+    /// Payload bytes to be looked at.
     pub text: [u8; TEXT],
 }
 
@@ -474,6 +496,21 @@ pub struct RouteAnswer {
     /// MTU, 0 when unknown.
     pub mtu: u16,
 }
+
+/// A SIP Call-ID, beside the template it is of.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CallId {
+    /// Use count of the template's slot plus one.
+    pub template_use: u32,
+    /// Bytes of it.
+    pub len: u32,
+    /// The bytes, and rubbish after them.
+    pub bytes: [u8; 256],
+}
+
+/// Templates whose Call-ID is kept for listings.
+pub const MAX_CALL_IDS: u32 = 65_536;
 
 /// [`Wanted::state`]: from the packet.
 pub const FIRST_STATE: u32 = u32::MAX;
@@ -584,7 +621,7 @@ pub struct Stats {
 }
 
 const _: () = {
-    assert!(size_of::<Runtime>() == 320);
+    assert!(size_of::<Runtime>() == 384);
     assert!(size_of::<ServiceId>() == 20);
     assert!(size_of::<ServiceRecord>() == 128);
     assert!(size_of::<ServerRecord>() == 128);
@@ -595,5 +632,6 @@ const _: () = {
     assert!(size_of::<Stats>() == 64);
     assert!(size_of::<MarkRule>() == 128);
     assert!(size_of::<Control>() == 16);
+    assert!(size_of::<CallId>() == 264);
     assert!(size_of::<Wide>() == 64);
 };

@@ -14,10 +14,12 @@ use crate::layout::{
 };
 use crate::mask::masked;
 use crate::next_hop;
+use crate::outgoing::{self, Sent};
 use crate::parse::Flow;
 use crate::persist;
 use crate::proto::{self, sctp};
 use crate::sched::NO_SERVER;
+use crate::sip;
 use crate::wire::{ipv4, ipv6, tcp as tcp_wire};
 
 /// Source port of active FTP data: never a new request.
@@ -25,7 +27,7 @@ const FTP_DATA: u16 = 20;
 /// Port of FTP control connections.
 pub const FTP: u16 = 21;
 /// Ports below are no FTP data ports (`ip_unprivileged_port_start`).
-const UNPRIVILEGED: u16 = 1024;
+pub(crate) const UNPRIVILEGED: u16 = 1024;
 
 /// What came of a packet that may open a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,6 +95,7 @@ pub fn want<T: Tables>(tables: &T, flow: &Flow, hash: u64, origin: u32) -> Optio
         (*wanted).flow.whole = flow.whole;
         (*wanted).hash = hash;
         (*wanted).origin = origin;
+        (*wanted).server = NO_SERVER;
     }
     Some(())
 }
@@ -132,23 +135,51 @@ pub fn open<H: Host, P: Packet>(host: &H, packet: &P) -> Opened {
         return Opened::Pass;
     };
     // SAFETY: the record is this CPU's, the runtime lives as long as the maps.
-    let epoch = unsafe {
-        if take_addresses(wanted, packet).is_none() {
-            return Opened::Pass;
-        }
-        (*wanted).parent_use = 0;
-        (*wanted).kind = 0;
-        (*wanted).ingress = host.ingress();
-        (*wanted).state = FIRST_STATE;
-        atomic::load(&raw const (*runtime).epoch)
+    let (epoch, mut server) = unsafe {
+        (
+            atomic::load(&raw const (*runtime).epoch),
+            atomic::load(&raw const (*wanted).server),
+        )
     };
-    let mut server = host.wildcard_apart();
     if server == NO_SERVER {
-        let service = host.service_apart(host.mark());
-        if service == NO_SERVICE || !host.is_for_us() {
-            return Opened::Pass;
+        // SAFETY: as above.
+        unsafe {
+            if take_addresses(wanted, packet).is_none() {
+                return Opened::Pass;
+            }
+            (*wanted).parent_use = 0;
+            (*wanted).kind = 0;
+            (*wanted).outgoing = 0;
+            (*wanted).ingress = host.ingress();
+            (*wanted).state = FIRST_STATE;
         }
-        server = host.choose_apart(service);
+        // SAFETY: as above.
+        let flow = unsafe { wanted_flow(wanted) };
+        let opens = may_open(runtime, &flow);
+        if opens {
+            server = host.wildcard_apart();
+        }
+        if server == NO_SERVER {
+            let service = if opens {
+                host.service_apart(host.mark())
+            } else {
+                NO_SERVICE
+            };
+            if !host.is_for_us() {
+                return Opened::Pass;
+            }
+            if service == NO_SERVICE {
+                match outgoing::of(host, packet, wanted, runtime) {
+                    Sent::By(sender) => server = sender,
+                    Sent::Else(opened) => return opened,
+                }
+            } else {
+                if sip::is_engine(host, service) {
+                    sip::read(host, packet, wanted);
+                }
+                server = host.choose_apart(service);
+            }
+        }
     }
     if server >= REFUSED {
         return match server {
@@ -179,7 +210,10 @@ pub fn open<H: Host, P: Packet>(host: &H, packet: &P) -> Opened {
     let from_here = host.ingress() == connect::LOOPBACK;
     match Outcome(host.connect_apart(server, hop, epoch, from_here)) {
         Outcome::CONNECTED => Opened::Connected,
-        Outcome::ONE_PACKET => Opened::OnePacket,
+        Outcome::ONE_PACKET => {
+            outgoing::turn(host, wanted);
+            Opened::OnePacket
+        }
         refused => {
             let reason = refused.reason();
             host.count_drop(reason);
@@ -394,6 +428,7 @@ pub fn take_wildcard<T: Tables>(tables: &T) -> u32 {
         }
         let server = atomic::load(&raw const (*found.slot).server);
         (*wanted).rport = atomic::load(&raw const (*found.slot).new_ports) >> 16;
+        (*wanted).service = NO_SERVICE;
         if let Some(parent) = conn::parent(tables, found.index) {
             (*wanted).parent = parent.index;
             (*wanted).parent_use = conn::Tag::use_count(parent.tag);

@@ -11,6 +11,7 @@ use crate::layout::{
 use crate::open::{FTP, REFUSED};
 use crate::proto;
 use crate::sched::NO_SERVER;
+use crate::sip;
 
 /// The real server of the client's template, which is made if there is none: an index, or what
 /// [`crate::open::choose`] returns instead. The template becomes the parent of the connection to be
@@ -29,7 +30,7 @@ pub unsafe fn choose<T: Tables>(tables: &T, service: u32, wanted: *mut Wanted) -
         let seed = atomic::load(&raw const (*runtime).seed);
         identify(wanted, record, seed);
         if (*record).engine == ENGINE_SIP {
-            let call = tables.call_id_apart();
+            let call = sip::call_id(wanted);
             if call == 0 {
                 return REFUSED | Drop::NoCallId as u32;
             }
@@ -60,6 +61,39 @@ pub unsafe fn choose<T: Tables>(tables: &T, service: u32, wanted: *mut Wanted) -
             adopt(wanted, &template);
         }
         server
+    }
+}
+
+/// Makes the template of a packet with a Call-ID the parent of the connection to be made, which is to a
+/// real server that is known; makes it if there is none. False when there is no slot for it.
+///
+/// # Safety
+/// `wanted` is this CPU's record.
+#[inline(always)]
+pub(crate) unsafe fn follow<T: Tables>(
+    tables: &T,
+    service: u32,
+    server: u32,
+    wanted: *mut Wanted,
+) -> bool {
+    let (Some(runtime), Some(record)) = (tables.runtime(), tables.service(service)) else {
+        return false;
+    };
+    // SAFETY: passed on to the caller; the records live as long as the maps.
+    unsafe {
+        let seed = atomic::load(&raw const (*runtime).seed);
+        identify(wanted, record, seed);
+        (*wanted).template.addresses ^= sip::call_id(wanted);
+        let key = (*wanted).template;
+        let mut index = tables.search_apart(key.hash(seed), &key, tables.now());
+        if index == NO_SLOT {
+            index = tables.template_apart(server);
+        }
+        let Some(template) = conn::slot(tables, index) else {
+            return false;
+        };
+        adopt(wanted, &template);
+        true
     }
 }
 
@@ -206,7 +240,7 @@ pub fn make_template<T: Tables>(tables: &T, server: u32) -> u32 {
             wide_template(wide, wanted);
         }
         if (*service).engine == ENGINE_SIP {
-            tables.keep_call_id(claimed);
+            sip::keep(tables, wanted, claimed, found.tag);
         }
         atomic::add32(&raw mut (*record).persistent, 1);
         conn::publish(tables, claimed, slot, hash);

@@ -16,7 +16,7 @@ use pointsman_core::director::call;
 use pointsman_core::drop::Drop;
 use pointsman_core::host::Tables as _;
 use pointsman_core::layout::{
-    DROP_SLOTS, LOCALITIES, MAX_EGRESS, MAX_MARK_RULES, MAX_SCHEDULE_WORDS, MAX_SERVERS,
+    CallId, DROP_SLOTS, LOCALITIES, MAX_EGRESS, MAX_MARK_RULES, MAX_SCHEDULE_WORDS, MAX_SERVERS,
     MAX_SERVICES, Runtime, ServiceId, VERSION, WAYS,
 };
 
@@ -30,7 +30,7 @@ use crate::{Attachment, DropCount, Error, Hook, HookChoice, Interface, object};
 const BPF_F_MMAPABLE: u32 = 1 << 10;
 
 /// The maps of the object that are pinned.
-const MAPS: [&str; 18] = [
+const MAPS: [&str; 19] = [
     "RUNTIME",
     "CONNECTIONS",
     "HINTS",
@@ -45,6 +45,7 @@ const MAPS: [&str; 18] = [
     "STATS",
     "DROPS",
     "MARK_RULES",
+    "CALL_IDS",
     "EGRESS",
     "EGRESS_IDS",
     "XDP_PROGRAMS",
@@ -54,7 +55,7 @@ const MAPS: [&str; 18] = [
 const LEDGER: &str = "LEDGER";
 
 /// The programs that call each other, with their places in the program arrays.
-const XDP: [(u32, &str); 10] = [
+const XDP: [(u32, &str); 12] = [
     (call::DIRECTOR, "director_xdp"),
     (call::OPEN, "open_xdp"),
     (call::UNREACHABLE, "unreachable_xdp"),
@@ -65,8 +66,10 @@ const XDP: [(u32, &str); 10] = [
     (call::RARE_FLOW_WIDE, "rare_flow_wide_xdp"),
     (call::ONE_PACKET, "one_packet_xdp"),
     (call::ONE_PACKET_WIDE, "one_packet_wide_xdp"),
+    (call::FTP, "ftp_xdp"),
+    (call::FTP_WIDE, "ftp_wide_xdp"),
 ];
-const TC: [(u32, &str); 10] = [
+const TC: [(u32, &str); 12] = [
     (call::DIRECTOR, "director_tc"),
     (call::OPEN, "open_tc"),
     (call::UNREACHABLE, "unreachable_tc"),
@@ -77,6 +80,8 @@ const TC: [(u32, &str); 10] = [
     (call::RARE_FLOW_WIDE, "rare_flow_wide_tc"),
     (call::ONE_PACKET, "one_packet_tc"),
     (call::ONE_PACKET_WIDE, "one_packet_wide_tc"),
+    (call::FTP, "ftp_tc"),
+    (call::FTP_WIDE, "ftp_wide_tc"),
 ];
 /// TC egress.
 const OUT: &str = "director_out";
@@ -482,8 +487,9 @@ fn map_all(ebpf: &mut Ebpf, pin_dir: &Path, sets: u32, cpus: u32) -> Result<Maps
         mark_rules: mapped(ebpf, "MARK_RULES", 2 * MAX_MARK_RULES)?,
         egress: mapped(ebpf, "EGRESS", MAX_EGRESS)?,
         ledger: ledger(pin_dir)?,
-        service_ids: Box::new(hash::<ServiceKeyBytes>(ebpf, "SERVICE_IDS")?),
-        egress_ids: Box::new(hash::<u32>(ebpf, "EGRESS_IDS")?),
+        service_ids: Box::new(hash::<ServiceKeyBytes, u32>(ebpf, "SERVICE_IDS")?),
+        egress_ids: Box::new(hash::<u32, u32>(ebpf, "EGRESS_IDS")?),
+        call_ids: RefCell::new(Box::new(hash::<u32, CallIdBytes>(ebpf, "CALL_IDS")?)),
         fragments: RefCell::default(),
         clock: Box::new(now),
     })
@@ -538,16 +544,24 @@ struct ServiceKeyBytes(ServiceId);
 // SAFETY: twenty bytes without padding, any bits are valid.
 unsafe impl Pod for ServiceKeyBytes {}
 
-struct KernelIds<K: Pod>(HashMap<MapData, K, u32>);
+/// A Call-ID as the eBPF library wants values.
+#[repr(transparent)]
+#[derive(Clone, Copy)]
+struct CallIdBytes(CallId);
 
-fn hash<K: Pod>(ebpf: &mut Ebpf, name: &str) -> Result<KernelIds<K>, Error> {
+// SAFETY: 264 bytes without padding, any bits are valid.
+unsafe impl Pod for CallIdBytes {}
+
+struct KernelIds<K: Pod, V: Pod = u32>(HashMap<MapData, K, V>);
+
+fn hash<K: Pod, V: Pod>(ebpf: &mut Ebpf, name: &str) -> Result<KernelIds<K, V>, Error> {
     let map = ebpf.take_map(name).ok_or_else(|| missing(name))?;
     let map = HashMap::try_from(map).map_err(|e| Error::bpf(format!("opening {name}"), e))?;
     Ok(KernelIds(map))
 }
 
-impl<K: Pod> KernelIds<K> {
-    fn put(&mut self, key: K, value: u32) -> Result<(), String> {
+impl<K: Pod, V: Pod> KernelIds<K, V> {
+    fn put(&mut self, key: K, value: V) -> Result<(), String> {
         self.0.insert(key, value, 0).map_err(|e| e.to_string())
     }
 }
@@ -562,6 +576,24 @@ impl Ids<u32> for KernelIds<u32> {
     fn get(&self, key: &u32) -> Option<u32> {
         self.0.get(key, 0).ok()
     }
+    fn keys(&self) -> Vec<u32> {
+        self.0.keys().flatten().collect()
+    }
+}
+
+impl Ids<u32, CallId> for KernelIds<u32, CallIdBytes> {
+    fn insert(&mut self, key: u32, value: CallId) -> Result<(), String> {
+        self.put(key, CallIdBytes(value))
+    }
+    fn remove(&mut self, key: &u32) {
+        let _ = self.0.remove(key);
+    }
+    fn get(&self, key: &u32) -> Option<CallId> {
+        self.0.get(key, 0).ok().map(|id| id.0)
+    }
+    fn keys(&self) -> Vec<u32> {
+        self.0.keys().flatten().collect()
+    }
 }
 
 impl Ids<ServiceId> for KernelIds<ServiceKeyBytes> {
@@ -573,5 +605,8 @@ impl Ids<ServiceId> for KernelIds<ServiceKeyBytes> {
     }
     fn get(&self, key: &ServiceId) -> Option<u32> {
         self.0.get(&ServiceKeyBytes(*key), 0).ok()
+    }
+    fn keys(&self) -> Vec<ServiceId> {
+        self.0.keys().flatten().map(|key| key.0).collect()
     }
 }

@@ -7,11 +7,13 @@ mod common;
 
 mod direct_routing;
 mod fragments;
+mod ftp;
 mod isolation;
 mod labs;
 mod local_node;
 mod nat;
 mod scale;
+mod sip;
 mod survival;
 mod tunnel;
 

@@ -20,6 +20,12 @@ impl Diff {
         Self(u64::from(!old) + u64::from(new))
     }
 
+    /// From an accumulator as [`Diff::raw`] gives it.
+    #[inline(always)]
+    pub fn from_raw(raw: u32) -> Self {
+        Self(raw.into())
+    }
+
     /// A 16-bit field changed.
     #[inline(always)]
     pub fn of16(old: u16, new: u16) -> Self {

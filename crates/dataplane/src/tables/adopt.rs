@@ -54,7 +54,7 @@ impl Tables {
             if let Some(block) = block {
                 self.arena.adopt(block);
             }
-            self.count_service(&spec.key);
+            self.count_service(&spec);
             self.by_key.insert(spec.key, index);
             self.services[index as usize] = Some(Service {
                 spec,

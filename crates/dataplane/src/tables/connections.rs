@@ -3,12 +3,12 @@
 use std::net::{IpAddr, SocketAddr};
 
 use pointsman_core::addr::{Address, Be16, Be32};
-use pointsman_core::conn::{self, KIND_METHOD, Slot, Word};
+use pointsman_core::conn::{self, KIND_METHOD, Slot, Tag, Word};
 use pointsman_core::forward;
 use pointsman_core::host::Tables as _;
 use pointsman_core::layout::{SERVER_IPV6, Wide};
 use pointsman_core::proto::{self, ANY, BASE, SCTP, TCP, TEMPLATE, UDP, WIDE};
-use pointsman_model::{ConnectionState, ConnectionView, Protocol};
+use pointsman_model::{ConnectionState, ConnectionView, EngineData, Protocol, validate};
 
 use super::maps::Maps;
 use super::{address, sweep};
@@ -46,7 +46,7 @@ pub(crate) fn list(maps: &Maps, hz: u32) -> Vec<ConnectionView> {
             destination: destination(maps, index, &slot, &addresses),
             state: state(word),
             expires_secs: left as u32 / hz.max(1),
-            engine: None,
+            engine: engine(maps, index, tag, word),
             synced: false,
         };
         // What lies beside the slot may have passed to another connection meanwhile.
@@ -69,6 +69,19 @@ fn addresses(maps: &Maps, index: u32, slot: &Slot) -> Option<Wide> {
         destination: half(slot.addresses >> 32),
         new_source: half(slot.new_addresses),
         new_destination: half(slot.new_addresses >> 32),
+    })
+}
+
+/// The persistence engine of a template, and what it knows the client's packets by.
+fn engine(maps: &Maps, index: u32, tag: u64, word: Word) -> Option<EngineData> {
+    if !word.is_template() {
+        return None;
+    }
+    let id = maps.call_ids.borrow().get(&index)?;
+    let call_id = id.bytes.get(..id.len as usize)?;
+    (id.template_use == Tag::use_count(tag)).then(|| EngineData {
+        name: validate::SIP.to_owned(),
+        data: String::from_utf8_lossy(call_id).into_owned(),
     })
 }
 

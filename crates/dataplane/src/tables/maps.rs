@@ -10,9 +10,9 @@ use pointsman_core::drop::Drop;
 use pointsman_core::fragment::{FRAGMENTS, FragmentId};
 use pointsman_core::host;
 use pointsman_core::layout::{
-    Control, DROP_SLOTS, Egress, LOCALITIES, MAX_EGRESS, MAX_MARK_RULES, MAX_SCHEDULE_WORDS,
-    MAX_SERVERS, MAX_SERVICES, MarkRule, Runtime, ServerRecord, ServiceId, ServiceRecord, Stats,
-    WAYS, Wanted, Wide,
+    CallId, Control, DROP_SLOTS, Egress, LOCALITIES, MAX_EGRESS, MAX_MARK_RULES,
+    MAX_SCHEDULE_WORDS, MAX_SERVERS, MAX_SERVICES, MarkRule, Runtime, ServerRecord, ServiceId,
+    ServiceRecord, Stats, WAYS, Wanted, Wide,
 };
 use pointsman_core::locality;
 
@@ -33,28 +33,33 @@ pub struct Ledger {
 pub const LEDGER_LEN: u32 = MAX_SERVERS + MAX_SERVICES + 1;
 
 /// A map of small integers that programs look up by hash.
-pub trait Ids<K>: Send {
+pub trait Ids<K, V = u32>: Send {
     /// Adds an entry.
     ///
     /// # Errors
     /// The map is full.
-    fn insert(&mut self, key: K, value: u32) -> Result<(), String>;
+    fn insert(&mut self, key: K, value: V) -> Result<(), String>;
     /// Removes an entry.
     fn remove(&mut self, key: &K);
     /// Looks an entry up.
-    fn get(&self, key: &K) -> Option<u32>;
+    fn get(&self, key: &K) -> Option<V>;
+    /// The keys there are.
+    fn keys(&self) -> Vec<K>;
 }
 
-impl<K: std::hash::Hash + Eq + Send> Ids<K> for HashMap<K, u32> {
-    fn insert(&mut self, key: K, value: u32) -> Result<(), String> {
+impl<K: std::hash::Hash + Eq + Copy + Send, V: Copy + Send> Ids<K, V> for HashMap<K, V> {
+    fn insert(&mut self, key: K, value: V) -> Result<(), String> {
         Self::insert(self, key, value);
         Ok(())
     }
     fn remove(&mut self, key: &K) {
         Self::remove(self, key);
     }
-    fn get(&self, key: &K) -> Option<u32> {
+    fn get(&self, key: &K) -> Option<V> {
         Self::get(self, key).copied()
+    }
+    fn keys(&self) -> Vec<K> {
+        Self::keys(self).copied().collect()
     }
 }
 
@@ -94,6 +99,8 @@ pub struct Maps {
     pub service_ids: Box<dyn Ids<ServiceId>>,
     /// Interface index to egress entry.
     pub egress_ids: Box<dyn Ids<u32>>,
+    /// Call-IDs of templates, by slot.
+    pub call_ids: RefCell<Box<dyn Ids<u32, CallId>>>,
     /// What user space as a host remembers of fragments; programs have a map of their own.
     pub fragments: RefCell<HashMap<FragmentId, u64>>,
     /// Jiffies of now.
@@ -121,6 +128,7 @@ impl Maps {
             ledger: Mapped::in_memory(LEDGER_LEN),
             service_ids: Box::new(HashMap::new()),
             egress_ids: Box::new(HashMap::new()),
+            call_ids: RefCell::new(Box::new(HashMap::new())),
             fragments: RefCell::default(),
             clock,
         };
@@ -225,6 +233,9 @@ impl host::Tables for Maps {
             fragments.clear();
         }
         fragments.insert(*id, value);
+    }
+    fn set_call_id(&self, slot: u32, id: &CallId) {
+        let _ = self.call_ids.borrow_mut().insert(slot, *id);
     }
     fn count(&self, place: u32) {
         self.count_on(0, place);

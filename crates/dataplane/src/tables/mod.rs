@@ -73,12 +73,16 @@ pub struct Tables {
     random: u64,
 }
 
+/// About how often Call-IDs of templates that are gone are looked for.
+const FORGET_SECS: u32 = 64;
+
 /// Services of the kinds that packets look for only where there are any.
 #[derive(Default)]
 struct Kinds {
     marks: u32,
     any_port: u32,
     ftp: u32,
+    engines: u32,
 }
 
 struct Service {
@@ -207,6 +211,9 @@ impl Tables {
         self.sweep_by_settings();
         self.tend_caches();
         self.empty_trash();
+        if self.kinds.engines != 0 && ((self.maps.clock)() / self.hz).is_multiple_of(FORGET_SECS) {
+            sweep::forget_call_ids(&self.maps);
+        }
         done
     }
 

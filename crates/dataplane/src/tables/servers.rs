@@ -82,6 +82,7 @@ impl Tables {
             .push(server);
         // Without room only fragments of replies that come out of order would miss it.
         let _ = self.maps.service_ids.insert(real_id(spec.key.addr), server);
+        self.publish_sender(spec, key);
         self.keep_place(index, None);
         self.service_mut(index).servers.insert(0, server);
         let added = self.compile(index);
@@ -119,7 +120,10 @@ impl Tables {
         if edited.is_err() {
             self.servers.get_mut(&server).expect("listed").spec = old;
             self.describe_server(server, &old);
-        } else if old.forwarding != spec.forwarding {
+            return edited;
+        }
+        self.publish_sender(spec, key);
+        if old.forwarding != spec.forwarding {
             // Another tunnel takes another number of bytes.
             self.advance_epoch();
         }
@@ -307,6 +311,7 @@ impl Tables {
                 self.maps.service_ids.remove(&real_id(spec.key.addr));
             }
         }
+        self.publish_sender(&spec, &service);
         self.trash.insert((service, spec.key), server);
     }
 

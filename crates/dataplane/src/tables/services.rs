@@ -2,11 +2,12 @@
 
 use pointsman_core::addr::{Address, Be16, Be32};
 use pointsman_core::layout::{
-    ENGINE_SIP, ID_IPV4, ID_IPV6, ID_MARK4, ID_MARK6, MAX_SERVICES, SERVICE_ONE_PACKET,
-    SERVICE_PERSISTENT, ServiceId, ServiceRecord,
+    ENGINE_SIP, ID_IPV4, ID_IPV6, ID_MARK4, ID_MARK6, ID_SERVER4, ID_SERVER6, MAX_SERVICES,
+    SERVICE_ONE_PACKET, SERVICE_PERSISTENT, ServiceId, ServiceRecord,
 };
 use pointsman_model::{
-    Counters, Error, Family, Protocol, RateEstimator, ServiceKey, ServiceSpec, validate,
+    Counters, Error, Family, Forwarding, Protocol, RateEstimator, ServerKey, ServerSpec,
+    ServiceKey, ServiceSpec, validate,
 };
 
 use super::locality::Upkeep;
@@ -54,7 +55,7 @@ impl Tables {
             rates: RateEstimator::default(),
         });
         self.by_key.insert(spec.key, index);
-        self.count_service(&spec.key);
+        self.count_service(spec);
         self.tell_kinds();
         Ok(())
     }
@@ -78,6 +79,15 @@ impl Tables {
                 return Err(error);
             }
             self.forget_cache(index, old.scheduler);
+        }
+        if has_engine(&old) != has_engine(spec) {
+            self.count_engine(&old, u32::wrapping_sub);
+            self.count_engine(spec, u32::wrapping_add);
+            self.tell_kinds();
+            for server in self.service_mut(index).servers.clone() {
+                let server = self.servers[&server].spec;
+                self.publish_sender(&server, &spec.key);
+            }
         }
         if let Some(mut record) = self.maps.services.read(index) {
             describe(&mut record, spec);
@@ -117,6 +127,7 @@ impl Tables {
         let service = self.services[index as usize].take().expect("indexed");
         self.by_key.remove(key);
         self.count_kind(key, u32::wrapping_sub);
+        self.count_engine(&service.spec, u32::wrapping_sub);
         self.tell_kinds();
         for &server in &service.servers {
             self.discard(server);
@@ -171,12 +182,47 @@ impl Tables {
         })
     }
 
+    /// Makes a real server's address and port known to packets it sends, if it is one by NAT; of several
+    /// with the same, one whose service has a persistence engine, else the oldest. Whatever was known
+    /// of the address and port is replaced.
+    pub(super) fn publish_sender(&mut self, spec: &ServerSpec, service: &ServiceKey) {
+        let id = sender_id(&spec.key, service);
+        let alike = self.by_address.get(&spec.key.addr).into_iter().flatten();
+        let best = alike
+            .copied()
+            .filter(|server| {
+                let other = &self.servers[server];
+                other.spec.forwarding == Forwarding::Masquerade
+                    && sender_id(&other.spec.key, &other.service) == id
+            })
+            .max_by_key(|server| {
+                let index = self.by_key.get(&self.servers[server].service);
+                let service = index.and_then(|&index| self.services[index as usize].as_ref());
+                (
+                    service.is_some_and(|s| has_engine(&s.spec)),
+                    u32::MAX - server,
+                )
+            });
+        match best {
+            // There is room for all.
+            Some(server) => drop(self.maps.service_ids.insert(id, server)),
+            None => self.maps.service_ids.remove(&id),
+        }
+    }
+
     /// Takes note of a service that is new here.
-    pub(super) fn count_service(&mut self, key: &ServiceKey) {
-        if let Some(any) = any_of_vip(service_id(key)) {
+    pub(super) fn count_service(&mut self, spec: &ServiceSpec) {
+        if let Some(any) = any_of_vip(service_id(&spec.key)) {
             self.count_vip(any, u32::wrapping_add);
         }
-        self.count_kind(key, u32::wrapping_add);
+        self.count_kind(&spec.key, u32::wrapping_add);
+        self.count_engine(spec, u32::wrapping_add);
+    }
+
+    fn count_engine(&mut self, spec: &ServiceSpec, change: fn(u32, u32) -> u32) {
+        if has_engine(spec) {
+            self.kinds.engines = change(self.kinds.engines, 1);
+        }
     }
 
     /// Services that use a VIP, after one more or one less.
@@ -204,8 +250,14 @@ impl Tables {
             (&raw mut (*at).mark_services).write_volatile(self.kinds.marks);
             (&raw mut (*at).any_port_services).write_volatile(self.kinds.any_port);
             (&raw mut (*at).ftp_services).write_volatile(self.kinds.ftp);
+            (&raw mut (*at).engine_services).write_volatile(self.kinds.engines);
         }
     }
+}
+
+/// Whether a persistence engine works for a service: only a persistent one's does.
+pub(super) fn has_engine(spec: &ServiceSpec) -> bool {
+    spec.persistence_engine.is_some() && spec.persistence.is_some()
 }
 
 /// What packets look a service up by.
@@ -229,6 +281,23 @@ fn service_id(key: &ServiceKey) -> ServiceId {
                 Family::V4 => ID_MARK4,
                 Family::V6 => ID_MARK6,
             },
+        },
+    }
+}
+
+/// What packets of a real server look it up by.
+fn sender_id(server: &ServerKey, service: &ServiceKey) -> ServiceId {
+    ServiceId {
+        vip: address::shared(server.addr),
+        vport: Be16::new(server.port),
+        proto: match service {
+            ServiceKey::Address { protocol, .. } => protocol.number(),
+            ServiceKey::Mark { .. } => 0,
+        },
+        kind: if server.addr.is_ipv4() {
+            ID_SERVER4
+        } else {
+            ID_SERVER6
         },
     }
 }

@@ -51,6 +51,21 @@ pub(crate) fn sweep(maps: &Maps) -> Sweep {
     done
 }
 
+/// Forgets the Call-IDs of templates that are gone.
+pub(crate) fn forget_call_ids(maps: &Maps) {
+    let mut ids = maps.call_ids.borrow_mut();
+    for slot in ids.keys() {
+        let stale = |of: u32| {
+            conn::slot(maps, slot).is_none_or(|found| {
+                Tag::status(found.tag) != Status::Ready || Tag::use_count(found.tag) != of
+            })
+        };
+        if ids.get(&slot).is_some_and(|id| stale(id.template_use)) {
+            ids.remove(&slot);
+        }
+    }
+}
+
 /// Removes everything.
 pub(crate) fn clear(maps: &Maps) {
     each(maps, |index, tag, slot| {

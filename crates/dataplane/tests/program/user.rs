@@ -8,6 +8,7 @@ use pointsman_core::addr::{Address, Be32};
 use pointsman_core::conn::{Hints, Set};
 use pointsman_core::director::{self, Narrow, OneNarrow, OneWide, Verdict, Wide, call};
 use pointsman_core::fragment::FragmentId;
+use pointsman_core::ftp;
 use pointsman_core::host::{self, Packet, Route, Shell, Tables as _};
 use pointsman_core::inner::Version;
 use pointsman_core::layout::{
@@ -102,6 +103,8 @@ impl UserSpace {
                 call::RARE_FLOW_WIDE => rare::flow::<_, _, RareWide>(host, &mut bytes),
                 call::ONE_PACKET => director::one_packet::<_, _, OneNarrow>(host, &mut bytes),
                 call::ONE_PACKET_WIDE => director::one_packet::<_, _, OneWide>(host, &mut bytes),
+                call::FTP => ftp::ingress::<_, _, Narrow>(host, &mut bytes),
+                call::FTP_WIDE => ftp::ingress::<_, _, Wide>(host, &mut bytes),
                 call::UNREACHABLE if director::unreachable(host, &mut bytes) => Verdict::Answer,
                 call::UNREACHABLE => return (Class::Drop, bytes.frame),
                 call::OPEN => match open::open(host, &bytes) {
@@ -279,6 +282,9 @@ impl<const HANDS_UP: bool> host::Tables for User<'_, HANDS_UP> {
     }
     fn set_fragment(&self, id: &FragmentId, value: u64) {
         self.maps().set_fragment(id, value);
+    }
+    fn set_call_id(&self, slot: u32, id: &layout::CallId) {
+        self.maps().set_call_id(slot, id);
     }
     fn count(&self, place: u32) {
         self.maps().count(place);
