@@ -326,6 +326,11 @@ impl<C> Tables for Kernel<'_, C> {
     }
 
     #[inline(always)]
+    fn unread_apart(&self, tag: u64) -> bool {
+        pm_unread(tag) != 0
+    }
+
+    #[inline(always)]
     fn ftp_apart(&self, slot: u32, tag: u64, len: u32) -> u64 {
         pm_ftp(slot, tag, len)
     }
@@ -643,6 +648,13 @@ extern "C" fn pm_sender() -> u32 {
 #[unsafe(no_mangle)]
 extern "C" fn pm_outgoing(server: u32) -> u32 {
     outgoing::want(&BARE, server).into()
+}
+
+/// [`ftp::is_unread`].
+#[inline(never)]
+#[unsafe(no_mangle)]
+extern "C" fn pm_unread(tag: u64) -> u32 {
+    ftp::is_unread(&BARE, tag).into()
 }
 
 /// [`ftp::act`].

@@ -14,7 +14,6 @@ use crate::connect::LOOPBACK;
 use crate::drop::Drop;
 use crate::forward::nat::{self, Rewrite};
 use crate::forward::{self, direct, related, tunnel};
-use crate::ftp;
 use crate::host::{Host, Packet, Tables};
 use crate::icmp;
 use crate::layout::{Egress, NextHop, Runtime};
@@ -343,6 +342,19 @@ fn forward<H: Host, P: Packet, M: Mode>(
     now: u32,
 ) -> Result<Verdict, Refusal> {
     let slot = found.slot;
+    // First: what is read from the slot only then needs not be kept over a call.
+    // SAFETY: found slots lie in the table; a slot that was reused is discovered when the packet is back.
+    if M::FTP
+        && flow.total_len > flow.headers
+        && unsafe { Word(atomic::load(&raw const (*slot).word)) }.kind() & KIND_FTP != 0
+        && host.unread_apart(found.tag)
+    {
+        return Ok(Verdict::Call(if M::WIDE {
+            call::FTP_WIDE
+        } else {
+            call::FTP
+        }));
+    }
     // SAFETY: slot and runtime live as long as the maps; a reading of a slot that was reused
     // meanwhile is discovered by its tag below.
     let (word, server, to, epoch, hop, present, tag) = unsafe {
@@ -363,14 +375,6 @@ fn forward<H: Host, P: Packet, M: Mode>(
         return Err(Drop::SlotReused.into());
     }
     let kind = word.kind();
-    if M::FTP && kind & KIND_FTP != 0 && flow.total_len > flow.headers && ftp::is_unread(host, tag)
-    {
-        return Ok(Verdict::Call(if M::WIDE {
-            call::FTP_WIDE
-        } else {
-            call::FTP
-        }));
-    }
     let (mut wrapped, mut mtu) = (hop.is_wrapped(), hop.mtu);
     let way = if kind & KIND_TO_LOOPBACK != 0 {
         // A reply to a client on the director comes by twice: from outside, and then from `lo`, where

@@ -35,7 +35,7 @@ const WANTED: u64 = 2 << 32;
 /// Whether the text of a packet of this connection is still to be read; once it was, its packet comes by
 /// again.
 #[inline(always)]
-pub(crate) fn is_unread<T: Tables>(tables: &T, tag: u64) -> bool {
+pub fn is_unread<T: Tables>(tables: &T, tag: u64) -> bool {
     let Some(wanted) = tables.wanted() else {
         return false;
     };

@@ -512,6 +512,14 @@ pub trait Tables {
     {
         outgoing::want(self, server)
     }
+    /// [`ftp::is_unread`].
+    #[inline(always)]
+    fn unread_apart(&self, tag: u64) -> bool
+    where
+        Self: Sized,
+    {
+        ftp::is_unread(self, tag)
+    }
     /// [`ftp::act`].
     #[inline(always)]
     fn ftp_apart(&self, slot: u32, tag: u64, len: u32) -> u64
