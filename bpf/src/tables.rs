@@ -162,12 +162,12 @@ impl<C> Tables for Kernel<'_, C> {
 
     #[inline(always)]
     fn set_fragment(&self, id: &FragmentId, value: u64) {
-        let _ = FRAGMENT_PORTS.insert(id, &value, 0);
+        let _ = FRAGMENT_PORTS.insert(id, value, 0);
     }
 
     #[inline(always)]
     fn set_call_id(&self, slot: u32, id: &CallId) {
-        let _ = CALL_IDS.insert(&slot, id, 0);
+        let _ = CALL_IDS.insert(slot, id, 0);
     }
 
     #[inline(always)]
