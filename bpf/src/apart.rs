@@ -163,11 +163,7 @@ macro_rules! apart {
 
         /// [`pointsman_core::icmp::answer_wide`].
         #[inline(never)]
-        extern "C" fn answer_wide(
-            ctx: *mut core::ffi::c_void,
-            l3: usize,
-            message: u32,
-        ) -> u32 {
+        extern "C" fn answer_wide(ctx: *mut core::ffi::c_void, l3: usize, message: u32) -> u32 {
             let ctx = $context::new(ctx.cast());
             pull(&ctx, QUOTED);
             let message = pointsman_core::wire::icmp4::Message::from_word(message);

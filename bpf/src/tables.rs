@@ -11,8 +11,8 @@ use pointsman_core::connect;
 use pointsman_core::fragment::FragmentId;
 use pointsman_core::host::{Host, Packet, Route, Tables};
 use pointsman_core::layout::{
-    Control, DROP_SLOTS, Egress, MAX_SERVERS, MarkRule, NextHop, Runtime, Schedule,
-    ServerRecord, ServiceId, ServiceRecord, Stats, Wanted, Wide,
+    Control, DROP_SLOTS, Egress, MAX_SERVERS, MarkRule, NextHop, Runtime, Schedule, ServerRecord,
+    ServiceId, ServiceRecord, Stats, Wanted, Wide,
 };
 use pointsman_core::next_hop::Refreshed;
 use pointsman_core::wire::sctp;

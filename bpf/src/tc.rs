@@ -440,12 +440,7 @@ extern "C" fn hold(ctx: *mut c_void) -> u32 {
         } else {
             0
         };
-        bpf_skb_load_bytes(
-            skb.cast(),
-            0,
-            (&raw mut (*held).frame).cast(),
-            len as u32,
-        )
+        bpf_skb_load_bytes(skb.cast(), 0, (&raw mut (*held).frame).cast(), len as u32)
     };
     if code != 0 {
         entry.discard(0);
