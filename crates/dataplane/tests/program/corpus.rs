@@ -334,7 +334,7 @@ fn framed(side: Side, packet: &Packet) -> (Side, Vec<u8>) {
 #[test]
 fn every_host_does_the_same_to_packets_of_every_kind() {
     World::with(|world| {
-        let mut draw = Draw(0x5eed_0f_90_17_75);
+        let mut draw = Draw(0x5eed_0f90_1775);
         let mut sent = twins();
         while sent.len() < PACKETS {
             let id = sent.len() as u32 + 10_000;
