@@ -160,7 +160,7 @@ impl<C> Tables for Kernel<'_, C> {
 
     #[inline(always)]
     fn set_fragment(&self, id: &FragmentId, value: u64) {
-        let _ = FRAGMENT_PORTS.insert(id, &value, 0);
+        let _ = FRAGMENT_PORTS.insert(id, value, 0);
     }
 
     #[inline(always)]
