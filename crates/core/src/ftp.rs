@@ -126,7 +126,7 @@ const ARGUMENTS_LEN: u32 = 128;
 const NEXT_IS_DELIMITER: u32 = 0x100;
 
 /// Does what the text of `len` bytes in [`crate::layout::Wanted::text`] asks for, in a packet of the slot
-/// that was found with `tag`: what is to be done then, [`CHANGED`] or [`WANTED`].
+/// that was found with `tag`: what is to be done then, `CHANGED` or `WANTED`.
 #[inline(always)]
 pub fn act<T: Tables>(tables: &T, index: u32, tag: u64, len: u32) -> u64 {
     let (Some(text), Some(own)) = (Text::of(tables), conn::slot(tables, index)) else {

@@ -3,7 +3,7 @@
 //! One table for all services, of entries of one cache line each; an address may be in [`WAYS`] of
 //! them. Only who owns an entry
 //! changes by compare-and-swap. Its other words are read and written one by one, so several CPUs may mix
-//! them up; therefore a member counts only while it is a server of the service ([`Found::member`]), and
+//! them up; therefore a member counts only while it is a server of the service (`Found::member`), and
 //! the worst that comes of a mix is another choice among that service's servers.
 //!
 //! A service may have as many entries as the kernel allows one ([`MOST_ENTRIES`]); where

@@ -73,7 +73,7 @@ pub(crate) fn may_open(runtime: *const Runtime, flow: &Flow) -> bool {
     }
 }
 
-/// Hands a packet that [`may_open`] a connection on to [`open`]; `origin` is the program to start over
+/// Hands a packet that `may_open` a connection on to [`open`]; `origin` is the program to start over
 /// with.
 #[inline(always)]
 pub fn want<T: Tables>(tables: &T, flow: &Flow, hash: u64, origin: u32) -> Option<()> {

@@ -3,9 +3,10 @@
 
 use crate::addr::{Address, Be16};
 use crate::atomic;
-use crate::conn::Key;
+use crate::conn::{self, KIND_METHOD, Key, Word};
 use crate::director::{Mode, Verdict, balance, call, leave, refuse};
 use crate::drop::Drop;
+use crate::forward;
 use crate::fragment::{self, FragmentId};
 use crate::host::{Host, Packet, Tables, get};
 use crate::layout::{HELD, ID_IPV4, ID_IPV6, ID_REAL4, ID_REAL6, ServiceId};
@@ -155,7 +156,7 @@ fn look<H: Host, P: Packet, M: Mode>(host: &H, packet: &P, seed: [u64; 2]) -> Se
         if ip.fragment {
             return Seen::Other;
         }
-        return related::<P, M>(packet, &ip, seed);
+        return related::<H, P, M>(host, packet, &ip, seed);
     }
     let base = match ip.protocol {
         ipv4::TCP => proto::TCP,
@@ -378,7 +379,7 @@ fn fragment_id<P: Packet>(packet: &P, ip: &Ip, wide: bool) -> Option<FragmentId>
 /// An ICMP message: an error about a packet of a connection is of that connection, seen from the
 /// other side.
 #[inline(always)]
-fn related<P: Packet, M: Mode>(packet: &P, ip: &Ip, seed: [u64; 2]) -> Seen {
+fn related<H: Host, P: Packet, M: Mode>(host: &H, packet: &P, ip: &Ip, seed: [u64; 2]) -> Seen {
     const UNREACHABLE: u8 = 3;
     const SOURCE_QUENCH: u8 = 4;
     const TIME_EXCEEDED: u8 = 11;
@@ -409,8 +410,71 @@ fn related<P: Packet, M: Mode>(packet: &P, ip: &Ip, seed: [u64; 2]) -> Seen {
             event: 0,
             whole: false,
         }),
-        None => Seen::Other,
+        None => {
+            if !M::WIDE && kind == UNREACHABLE {
+                learn_mtu(host, packet, at, seed);
+            }
+            Seen::Other
+        }
     }
+}
+
+/// Least MTU that is believed of a way (`net.ipv4.route.min_pmtu`).
+const MIN_PMTU: u16 = 552;
+
+/// "Fragmentation needed" about a tunnel of ours, IPv4 in IPv4: the connection whose packet was in it
+/// takes less from now on, and the director tells its client, who asked for packets not to be fragmented,
+/// when the next one is too long.
+#[inline(always)]
+fn learn_mtu<T: Tables, P: Packet>(
+    tables: &T,
+    packet: &P,
+    at: usize,
+    seed: [u64; 2],
+) -> Option<()> {
+    const FRAGMENTATION_NEEDED: u8 = 4;
+    let inner = masked::<0x1ff>(at + icmp6::LEN);
+    let outer = packet.read::<ipv4::Header>(inner)?;
+    let ours = masked::<0x1ff>(inner + ipv4::MIN_LEN);
+    let request = packet.read::<ipv4::Header>(ours)?;
+    let l4 = masked::<0x1ff>(ours + usize::from(request.version_ihl & 0xf) * 4);
+    let base = match request.protocol {
+        ipv4::TCP => proto::TCP,
+        ipv4::UDP => proto::UDP,
+        ipv4::SCTP => proto::SCTP,
+        _ => return None,
+    };
+    if packet.read::<u8>(at + 1)? != FRAGMENTATION_NEEDED
+        || outer.version_ihl != 0x45
+        || outer.protocol != ipv4::IPIP
+        || request.version_ihl >> 4 != 4
+        || request.fragment.get() & ipv4::OFFSET != 0
+    {
+        return None;
+    }
+    let key = Key {
+        addresses: request.addresses(),
+        ports: packet.read::<u32>(l4)?,
+        proto: base,
+    };
+    let told = packet.read::<Be16>(at + 6)?.get();
+    let mtu = if told < MIN_PMTU { MIN_PMTU } else { told } - ipv4::MIN_LEN as u16;
+    let found = conn::find(tables, key.hash(seed), &key, tables.now())?;
+    // SAFETY: found slots lie in the table. A slot that passes to another connection meanwhile gets its
+    // own MTU with its own way.
+    unsafe {
+        let tunnelled = Word(atomic::load(&raw const (*found.slot).word)).kind() & KIND_METHOD
+            == u32::from(forward::TUNNEL);
+        let addresses = atomic::load(&raw const (*found.slot).new_addresses);
+        if tunnelled
+            && addresses == outer.addresses()
+            && atomic::load(&raw const (*found.slot).mtu) > mtu
+            && atomic::load(&raw const (*found.slot).tag) == found.tag
+        {
+            atomic::store(&raw mut (*found.slot).mtu, mtu);
+        }
+    }
+    Some(())
 }
 
 /// The key, reversed, of the packet an error quotes, and where its ports lie.

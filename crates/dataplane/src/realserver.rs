@@ -51,7 +51,7 @@ impl Decapsulator {
     /// Loads it. Its counters are pinned in `pin_dir`, or taken over from there.
     ///
     /// # Errors
-    /// [`Error::Bpf`] when the kernel refuses it.
+    /// `Error::Bpf` when the kernel refuses it.
     ///
     /// # Panics
     /// With more directors or ports than there is room for.
@@ -134,7 +134,7 @@ fn program(ebpf: &mut Ebpf) -> &mut SchedClassifier {
 /// What became of packets, since the decapsulator was first loaded with these pins.
 ///
 /// # Errors
-/// [`Error::Bpf`] when the counters cannot be read; they are missing where none was loaded.
+/// `Error::Bpf` when the counters cannot be read; they are missing where none was loaded.
 pub fn counts(pin_dir: &Path) -> Result<Vec<Count>, Error> {
     let fail = |e: aya::maps::MapError| Error::bpf("reading the decapsulator's counters", e);
     let map = MapData::from_pin(pin_dir.join(COUNTERS)).map_err(fail)?;

@@ -1,6 +1,6 @@
 //! What lc, wlc, sed, nq, fo and ovf have in common: the server with the least load for its weight.
 //!
-//! Each scheduler says what a server's load and weight are to it ([`Measure`]). The first server stays
+//! Each scheduler says what a server's load and weight are to it (`Measure`). The first server stays
 //! the best unless a later one is strictly better; products are 64 bits wide. A weight of 0 is never
 //! better than anything, so it stands for "not eligible".
 

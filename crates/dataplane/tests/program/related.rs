@@ -332,3 +332,53 @@ fn schedule_icmp_opens_connections_for_what_errors_quote() {
         }
     });
 }
+
+#[test]
+fn a_tunnel_that_is_too_narrow_makes_the_client_send_less() {
+    World::with(|world| {
+        world.play("fragmentation needed on the way", Hooks::Agree, |s| {
+            let server = tunnel(crate::world::RS1);
+            s.tcp_service(pointsman_model::Scheduler::Rr, &[server]);
+            let asked = |port, len: usize| {
+                let mut packet =
+                    Packet::tcp(NET4.client(port), NET4.vip(80), ACK, &vec![7; len - 40]);
+                packet.df = true;
+                packet
+            };
+            for port in [40000, 40001] {
+                let syn = opening(Protocol::Tcp, NET4.client(port), NET4.vip(80));
+                s.in_front(&syn).sent();
+            }
+            let outer = s.in_front(&asked(40000, 1480)).sent_to(mac_of(NET4.rs[0]));
+            assert_eq!(outer.ip().len(), 1500);
+            let way = "192.168.0.254".parse().unwrap();
+            let own = outer.source;
+            let about = |outer: &Packet, code, mtu, len| {
+                let quoted = outer.ip();
+                Packet::error(way, own, (3, code), mtu, &quoted[..len])
+            };
+            // Too little is quoted, another code, not our tunnel: nothing is learned.
+            let mut other = outer.clone();
+            other.destination = NET4.rs[1];
+            for error in [
+                about(&outer, 4, 1300, 28),
+                about(&outer, 1, 1300, 548),
+                about(&other, 4, 1300, 548),
+            ] {
+                s.behind_router(&error).passes_untouched();
+                s.in_front(&asked(40000, 1480)).sent();
+            }
+            s.behind_router(&about(&outer, 4, 1300, 548))
+                .passes_untouched();
+            let seen = s.in_front(&asked(40000, 1281));
+            seen.answered(3, 4, 1280, "too-big");
+            s.in_front(&asked(40000, 1280)).sent();
+            s.in_front(&asked(40001, 1480)).sent();
+            // Eight bytes of the quoted request are enough; nobody may ask for next to nothing.
+            s.behind_router(&about(&outer, 4, 68, 48))
+                .passes_untouched();
+            let seen = s.in_front(&asked(40000, 533));
+            seen.answered(3, 4, 532, "too-big");
+        });
+    });
+}

@@ -635,6 +635,12 @@ impl Stage<'_> {
         seen
     }
 
+    /// From a router on the servers' segment.
+    #[track_caller]
+    pub fn behind_router(&mut self, packet: &Packet) -> Seen {
+        self.send(Side::Back, &packet.frame(mac_of(RS4), BACK_MAC))
+    }
+
     /// Any service, with servers in the order they are added.
     pub fn serve(&mut self, spec: &ServiceSpec, servers: &[ServerSpec]) {
         let tables = self.tables();
