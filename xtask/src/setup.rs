@@ -55,6 +55,7 @@ const TEST: &[Program] = &[
     ("vsftpd", "vsftpd"),
     ("lftp", "lftp"),
     ("sipp", "sip-tester"),
+    ("ldirectord", "ldirectord"),
 ];
 
 const KERNELS: &[Program] = &[

@@ -187,7 +187,7 @@ fn replies_bypass_the_director(lesson: &mut Lesson, net: &Topology) -> Result<()
         to count.",
     );
     lesson.pointsman(&net.director, "ipvsadm -Lnc")?;
-    let stats = lesson.stats(net, 5)?;
+    let stats = lesson.stats(net, &net.service(PORT).to_string(), 5)?;
     let service = net.service(PORT).to_string();
     let (connections, replies) = (column(&stats, &service, 2), column(&stats, &service, 4));
     let expected = (Some(5), Some(0));

@@ -116,7 +116,7 @@ fn takes_turns(lesson: &mut Lesson, net: &Topology) -> Result<(), Stop> {
 }
 
 fn counted(lesson: &mut Lesson, net: &Topology, expected: u64) -> Result<(), Stop> {
-    let stats = lesson.pointsman(&net.director, "ipvsadm -Ln --stats")?;
+    let stats = lesson.stats(net, &MARK.to_string(), expected)?;
     let connections = column(&stats, &MARK.to_string(), 2);
     let what = format!("the service counted {expected} connections");
     lesson.check(&what, connections == Some(expected), || stats.clone());

@@ -280,16 +280,20 @@ impl Lesson {
 
     /// The listing of totals, once the service shows so many connections; what it shows else is for
     /// the caller to judge.
-    pub fn stats(&mut self, net: &Topology, connections: u64) -> Result<String, Stop> {
+    pub fn stats(
+        &mut self,
+        net: &Topology,
+        service: &str,
+        connections: u64,
+    ) -> Result<String, Stop> {
         self.say("Totals are counted up every two seconds, so they may lag behind by so much.");
-        let service = net.service(PORT).to_string();
         let listing = || {
             let mut command = this_program().ok()?;
             command.args(["--netns", net.director.name(), "ipvsadm", "-Ln", "--stats"]);
             String::from_utf8(command.output().ok()?.stdout).ok()
         };
         let _ = wait_until("totals", Duration::from_secs(3), || {
-            (column(&listing()?, &service, 2) == Some(connections)).then_some(())
+            (column(&listing()?, service, 2) == Some(connections)).then_some(())
         });
         self.pointsman(&net.director, "ipvsadm -Ln --stats")
     }
@@ -308,7 +312,7 @@ impl Lesson {
             listed == 4,
             || entries.clone(),
         );
-        let stats = self.stats(net, 4)?;
+        let stats = self.stats(net, &service, 4)?;
         let connections = column(&stats, &service, 2);
         self.check(
             "the service counted four connections",

@@ -114,7 +114,7 @@ fn a_packet_in_a_packet(lesson: &mut Lesson, net: &Topology) -> Result<(), Stop>
 
     lesson.step("What the director knows");
     lesson.pointsman(&net.director, "ipvsadm -Lnc")?;
-    let stats = lesson.stats(net, 5)?;
+    let stats = lesson.stats(net, &net.service(PORT).to_string(), 5)?;
     let connections = column(&stats, &net.service(PORT).to_string(), 2);
     lesson.check(
         "the service counted five connections",

@@ -10,6 +10,7 @@ mod fragments;
 mod ftp;
 mod isolation;
 mod labs;
+mod ldirectord;
 mod local_node;
 mod nat;
 mod scale;
