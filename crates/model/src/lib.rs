@@ -11,13 +11,16 @@ mod counters;
 mod daemon;
 mod error;
 mod mark;
+mod notify;
 mod rules;
 mod scheduler;
 mod server;
 mod service;
+mod site;
 mod timeouts;
 pub mod validate;
 mod variable;
+mod virtual_server;
 
 pub use change::Change;
 pub use connection::{ConnectionState, ConnectionView, EngineData};
@@ -25,11 +28,17 @@ pub use counters::{Counters, RateEstimator, Rates};
 pub use daemon::{DaemonRole, DaemonSpec, DaemonView};
 pub use error::Error;
 pub use mark::{MarkRule, PortRange};
+pub use notify::{Fifo, Mail, Script, ScriptUser, Webhook};
 pub use rules::Rules;
 pub use scheduler::{SchedFlags, Scheduler};
 pub use server::{
     Encapsulation, Forwarding, ServerKey, ServerSpec, ServerView, TunnelChecksum, Weight,
 };
 pub use service::{Family, Persistence, Protocol, ServiceKey, ServiceSpec, ServiceView};
+pub use site::{BoundedScript, FlushOnStop, Globals, Site, SyncDaemon};
 pub use timeouts::Timeouts;
 pub use variable::{Range, Variable, VariableView};
+pub use virtual_server::{
+    AlertPhases, LdirectordAlert, LdirectordRules, PoolRules, PoolServer, SorryServer, VirtualId,
+    VirtualName, VirtualServer, protocol_word,
+};
