@@ -6,6 +6,7 @@
 //! refuses the same things with the same words. Nothing here knows a map, a socket or a clock.
 
 mod change;
+pub mod check;
 mod connection;
 mod counters;
 mod daemon;
@@ -23,6 +24,7 @@ mod variable;
 mod virtual_server;
 
 pub use change::Change;
+pub use check::{Check, CheckKind, Counting, Pace, ProbeTarget};
 pub use connection::{ConnectionState, ConnectionView, EngineData};
 pub use counters::{Counters, RateEstimator, Rates};
 pub use daemon::{DaemonRole, DaemonSpec, DaemonView};
