@@ -22,6 +22,7 @@ mod timeouts;
 pub mod validate;
 mod variable;
 mod virtual_server;
+pub mod vrrp;
 
 pub use change::Change;
 pub use check::{Check, CheckKind, Counting, Pace, ProbeTarget};
