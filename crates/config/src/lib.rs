@@ -5,4 +5,5 @@
 //! server or talks to a director; where one of these is needed, a trait says so.
 
 pub mod ipvsadm;
+pub mod ldirectord;
 pub mod proc;
