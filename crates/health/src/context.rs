@@ -1,0 +1,17 @@
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+/// What all checkers of an engine share.
+#[derive(Clone, Default)]
+pub struct Context {
+    /// How probes find the true path; without it, checks that ask for it are refused.
+    pub steering: Option<Arc<dyn Steering>>,
+}
+
+/// The true path of probes: who offers it sees to it that packets with a certain mark, sent from this
+/// host to a VIP, go to one certain real server by the service's own forwarding method, whatever its
+/// weight, and whether or not the pool holds it.
+pub trait Steering: Send + Sync {
+    /// The mark that leads from `vip` to `real`, or `None` where the service has no such server.
+    fn mark(&self, vip: SocketAddr, real: SocketAddr) -> Option<u32>;
+}
