@@ -4,15 +4,19 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::vrrp::VrrpSite;
 use crate::{DaemonSpec, Fifo, Mail, Script, ScriptUser, Timeouts, VirtualServer, Webhook};
 
-/// A whole configuration: virtual servers with their checks, VRRP, and who is told.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+/// A whole configuration: virtual servers with their checks, VRRP, and who is told. Serialised for
+/// status views only: secrets are not in it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Site {
     /// What holds for all of it.
     pub globals: Globals,
     /// Virtual servers, in configuration order; no two of one [`VirtualServer::id`].
     pub virtual_servers: Vec<VirtualServer>,
+    /// Virtual routers, and what they track.
+    pub vrrp: VrrpSite,
 }
 
 /// What holds for a whole site.

@@ -8,8 +8,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Forwarding, Mail, Persistence, Protocol, SchedFlags, Scheduler, Script, ServerKey, ServerSpec,
-    ServiceKey, ServiceSpec,
+    Check, Forwarding, Mail, Persistence, Protocol, SchedFlags, Scheduler, Script, ServerKey,
+    ServerSpec, ServiceKey, ServiceSpec,
 };
 
 /// What a virtual server is called; with the protocol, what makes it the same after a reload.
@@ -136,6 +136,8 @@ pub struct PoolServer {
     pub notify_down: Option<Script>,
     /// Mails about its state.
     pub smtp_alert: bool,
+    /// What it must pass, all of it; without any it is always up.
+    pub checks: Vec<Check>,
 }
 
 /// Whose rules a pool follows where they differ.
@@ -257,6 +259,7 @@ impl PoolServer {
             notify_up: None,
             notify_down: None,
             smtp_alert: false,
+            checks: Vec::new(),
         }
     }
 }
