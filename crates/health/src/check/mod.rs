@@ -1,11 +1,13 @@
 //! The checkers, one a file, and the enum over them.
 
 mod always;
+pub mod negotiate;
 mod tcp;
 pub mod tls;
 
 use pointsman_model::{Check, CheckKind};
 
+use self::negotiate::Negotiator;
 use crate::{Context, Outcome};
 
 /// A check, ready to be asked. What can be made once (requests, patterns, TLS settings) is made.
@@ -37,6 +39,7 @@ pub struct Unusable(pub String);
 #[derive(Debug)]
 enum Kind {
     Tcp,
+    Negotiate(Box<Negotiator>),
     Always(bool),
 }
 
@@ -48,6 +51,7 @@ impl Checker {
     pub fn new(check: &Check, _context: &Context) -> Result<Self, Unusable> {
         let kind = match &check.kind {
             CheckKind::Tcp => Kind::Tcp,
+            CheckKind::Negotiate(check) => Kind::Negotiate(Box::new(Negotiator::new(check)?)),
             CheckKind::Always(up) => Kind::Always(*up),
             other => return Err(Unusable(format!("{} is not there yet", other.name()))),
         };
@@ -62,6 +66,7 @@ impl Checker {
         let (target, pace) = (&self.check.target, &self.check.pace);
         match &self.kind {
             Kind::Tcp => tcp::probe(target, pace.timeout, context).await,
+            Kind::Negotiate(negotiator) => negotiator.outcome(target, pace.timeout, context).await,
             Kind::Always(up) => always::probe(*up),
         }
     }
