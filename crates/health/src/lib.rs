@@ -4,6 +4,10 @@
 //! - [`check`]: one checker a file. A [`Checker`] is built once from a configured
 //!   [`Check`](pointsman_model::Check) and then asked again and again; each time it gives an
 //!   [`Outcome`]. It knows nothing of counts, intervals or other checks.
+//! - [`schedule`] and [`verdict`]: when the next question is due and what the answers mean, by
+//!   keepalived's rules or ldirectord's; [`passive`]: what clients' connections tell; [`damping`]: weights
+//!   that follow a noisy agent. All of these are pure: time comes in.
+//! - [`Engine`]: runs thousands of checks and tells what changed.
 //! - [`Context`]: what checkers share.
 //! - [`net`]: sockets as a [`ProbeTarget`](pointsman_model::ProbeTarget) wants them.
 //!
@@ -12,9 +16,16 @@
 
 pub mod check;
 mod context;
+pub mod damping;
+mod engine;
 pub mod net;
 mod outcome;
+pub mod passive;
+pub mod schedule;
+pub mod verdict;
 
 pub use check::{Checker, Part, Unusable};
 pub use context::{Context, Steering};
+pub use engine::{Change, CheckId, CheckStatus, Engine, Event, Totals};
 pub use outcome::{Outcome, Weigh};
+pub use passive::{Evidence, EvidenceFeed};

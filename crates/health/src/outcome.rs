@@ -7,6 +7,8 @@ use serde::{Deserialize, Serialize};
 pub struct Outcome {
     /// The server is fit.
     pub up: bool,
+    /// It says something of the server; otherwise the verdict stays as it is, whatever `up` holds.
+    pub counts: bool,
     /// What was seen, in words for an operator and without secrets: `connection refused`, `status 503`.
     pub reason: String,
     /// What the probe says of the server's weight.
@@ -18,6 +20,7 @@ impl Outcome {
     pub fn up(reason: impl Display) -> Self {
         Self {
             up: true,
+            counts: true,
             reason: reason.to_string(),
             weight: None,
         }
@@ -27,8 +30,17 @@ impl Outcome {
     pub fn down(reason: impl Display) -> Self {
         Self {
             up: false,
+            counts: true,
             reason: reason.to_string(),
             weight: None,
+        }
+    }
+
+    /// Nothing was learnt of the server.
+    pub fn nothing(reason: impl Display) -> Self {
+        Self {
+            counts: false,
+            ..Self::down(reason)
         }
     }
 

@@ -131,6 +131,8 @@ pub enum CheckKind {
     Always(bool),
     /// HAProxy's agent-check: a line of text that a program on the server gives.
     Agent(AgentCheck),
+    /// No probe: what the server's own traffic tells.
+    Passive(PassiveCheck),
 }
 
 impl CheckKind {
@@ -151,6 +153,7 @@ impl CheckKind {
             Self::Combined(_) => "combined",
             Self::Always(_) => "always",
             Self::Agent(_) => "agent",
+            Self::Passive(_) => "passive",
         }
     }
 }
@@ -277,6 +280,28 @@ impl Default for Damping {
             step: 50,
             deadband: 2,
             stale: Duration::from_secs(10),
+        }
+    }
+}
+
+/// When clients' own connections say that a server is dead.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct PassiveCheck {
+    /// Connections that must fail one after the other, none between them answered.
+    pub streak: u32,
+    /// How long the server then stays out at first. Each time it falls again soon after its return, twice
+    /// as long.
+    pub hold: Duration,
+    /// Longest of these.
+    pub max_hold: Duration,
+}
+
+impl Default for PassiveCheck {
+    fn default() -> Self {
+        Self {
+            streak: 10,
+            hold: Duration::from_secs(10),
+            max_hold: Duration::from_secs(120),
         }
     }
 }

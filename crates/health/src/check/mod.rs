@@ -61,6 +61,12 @@ impl Checker {
         })
     }
 
+    /// Waits until there is reason to ask before time: the file was written, the BFD session changed. Most
+    /// checks wait for ever.
+    pub async fn changed(&self) {
+        std::future::pending().await
+    }
+
     /// Asks once. Each checker bounds its own time and memory.
     pub async fn probe(&self, _part: Part, context: &Context) -> Outcome {
         let (target, pace) = (&self.check.target, &self.check.pace);
