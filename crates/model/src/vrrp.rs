@@ -13,6 +13,7 @@ mod numbers;
 mod route;
 mod rule;
 mod track;
+mod view;
 
 use std::time::Duration;
 
@@ -32,6 +33,11 @@ pub use route::{
 pub use rule::{Rule, RuleAction};
 pub use track::{
     FileInit, ParameterMatch, TrackFile, TrackProcess, TrackScript, TrackWeight, Tracked, Tracking,
+};
+
+pub use view::{
+    VrrpCounters, VrrpEvent, VrrpGroupView, VrrpInstanceView, VrrpState, VrrpSubject,
+    VrrpTrackView, VrrpView, VrrpWord,
 };
 
 /// Everything a VRRP engine runs in one network namespace.
