@@ -56,6 +56,18 @@ const TEST: &[Program] = &[
     ("lftp", "lftp"),
     ("sipp", "sip-tester"),
     ("ldirectord", "ldirectord"),
+    // Servers that health checks are tried on; where two would do, the smaller one.
+    ("nginx", "nginx"),
+    ("/usr/sbin/exim4", "exim4-daemon-light"),
+    ("/usr/lib/dovecot/imap", "dovecot-imapd"),
+    ("/usr/lib/dovecot/pop3", "dovecot-pop3d"),
+    ("slapd", "slapd"),
+    ("freeradius", "freeradius"),
+    ("knotd", "knot"),
+    ("leafnode", "leafnode"),
+    ("mariadbd", "mariadb-server-core"),
+    ("/usr/lib/postgresql/15/bin/postgres", "postgresql-15"),
+    ("openssl", "openssl"),
 ];
 
 const KERNELS: &[Program] = &[

@@ -1,5 +1,6 @@
 //! `receive`: a Perl regular expression over what the server said.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use fancy_regex::{Regex, RegexBuilder};
@@ -11,7 +12,10 @@ const BACKTRACKS: usize = 100_000;
 
 /// A compiled `receive`: unanchored, case-sensitive.
 #[derive(Clone)]
-pub struct Pattern(Regex);
+pub struct Pattern {
+    regex: Regex,
+    text: String,
+}
 
 impl Pattern {
     /// Compiles `text`.
@@ -19,23 +23,55 @@ impl Pattern {
     /// # Errors
     /// When it is not a regular expression, or one with Perl code in it.
     pub fn new(text: &str) -> Result<Self, Unusable> {
-        RegexBuilder::new(text)
+        // `as_str` of the compiled one would show what became of it.
+        let regex = RegexBuilder::new(&dollars(text))
             .backtrack_limit(BACKTRACKS)
-            .build()
-            .map(Self)
+            .build();
+        let text = text.to_owned();
+        regex
+            .map(|regex| Self { regex, text })
             .map_err(|error| Unusable(format!("receive is not a regular expression: {error}")))
     }
 
     /// Whether some part of `answer` matches. Bytes that are not UTF-8 stand for a character each.
     pub fn matches(&self, answer: impl AsRef<[u8]>) -> bool {
         let text = String::from_utf8_lossy(answer.as_ref());
-        self.0.is_match(&*text).unwrap_or(false)
+        self.regex.is_match(&*text).unwrap_or(false)
     }
 
     /// The expression as it was configured.
     pub fn as_str(&self) -> &str {
-        self.0.as_str()
+        &self.text
     }
+}
+
+/// Makes each `$` what it is to Perl: the end, or before a line feed that is the last character.
+fn dollars(text: &str) -> Cow<'_, str> {
+    // Whoever asks for lines (`(?m)`) gets the ends of lines, which are the same in both.
+    if !text.contains('$') || text.contains("(?m") {
+        return text.into();
+    }
+    let mut out = String::with_capacity(text.len() + 8);
+    let mut in_class = false;
+    let mut chars = text.chars();
+    while let Some(c) = chars.next() {
+        match c {
+            '\\' => {
+                out.push(c);
+                out.extend(chars.next());
+                continue;
+            }
+            '[' => in_class = true,
+            ']' => in_class = false,
+            '$' if !in_class => {
+                out.push_str(r"(?=\n?\z)");
+                continue;
+            }
+            _ => {}
+        }
+        out.push(c);
+    }
+    out.into()
 }
 
 impl fmt::Debug for Pattern {
@@ -55,6 +91,13 @@ mod tests {
             ("OK", "it is ok", false),
             ("(?i)OK", "it is ok", true),
             ("^ok$", "ok", true),
+            ("^ok$", "ok\n", true),
+            ("^ok$", "ok\n\n", false),
+            ("^ok$", "ok\nmore", false),
+            ("(?m)^ok$", "ok\nmore", true),
+            ("ok[$]", "ok$", true),
+            (r"ok\$", "ok$", true),
+            ("(ok|ko)$", "ko\n", true),
             (r"(?<!not )ok", "not ok", false),
             (r"(\w+) \1", "the the", true),
             (r"\d+\.\d+", "version 1.2", true),

@@ -1,0 +1,1 @@
+//! Every service against servers that do what no server should.
