@@ -11,6 +11,7 @@ pub mod maps;
 pub mod route;
 pub mod tables;
 pub mod tc;
+pub mod toa;
 pub mod xdp;
 
 /// Nothing here panics: arithmetic wraps and accesses are checked. The linker wants the symbol.

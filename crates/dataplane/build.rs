@@ -1,6 +1,6 @@
 //! Builds the eBPF objects this crate carries inside, with the cargo that builds the crate.
 //!
-//! `POINTSMAN_BPF_OBJECTS` may name a directory with prebuilt `director`, `realserver` and `bench` objects:
+//! `POINTSMAN_BPF_OBJECTS` may name a directory with prebuilt `director`, `realserver`, `toa` and `bench` objects:
 //! for packagers, and for documentation builds without bpf-linker.
 
 use std::env;
@@ -9,7 +9,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-const OBJECTS: [&str; 3] = ["director", "realserver", "bench"];
+const OBJECTS: [&str; 4] = ["director", "realserver", "toa", "bench"];
 const LINKER: &str = "bpf-linker";
 
 fn main() {

@@ -17,6 +17,32 @@ pub const MAX_GUE_PORTS: usize = 8;
 /// Counters of one CPU, by [`Outcome`].
 pub const COUNTERS: u32 = 8;
 
+/// Counters of one CPU, by [`Claim`].
+pub const TOA_COUNTERS: u32 = 2;
+
+/// What became of a connection that may name another client than its source.
+#[repr(u8)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Claim {
+    /// A director named the client.
+    Taken = 0,
+    /// Ignored: somebody who is no director did.
+    Stranger = 1,
+}
+
+impl Claim {
+    /// All of them.
+    pub const ALL: [Self; 2] = [Self::Taken, Self::Stranger];
+
+    /// Stable name for machines.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Taken => "client-known",
+            Self::Stranger => "client-named-by-stranger",
+        }
+    }
+}
+
 /// What a decapsulator has to know of its host.
 pub trait RealServer {
     /// True for a UDP port that GUE comes to.

@@ -18,6 +18,7 @@ mod object;
 pub mod realserver;
 pub mod tables;
 pub mod test_run;
+pub mod toa;
 
 pub use error::Error;
 pub use interface::{Attachment, DropCount, Hook, HookChoice, Interface};

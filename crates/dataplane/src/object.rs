@@ -9,6 +9,8 @@ static DIRECTOR_BYTES: &Aligned<[u8]> =
 static REALSERVER_BYTES: &Aligned<[u8]> =
     &Aligned(*include_bytes!(concat!(env!("OUT_DIR"), "/realserver")));
 
+static TOA_BYTES: &Aligned<[u8]> = &Aligned(*include_bytes!(concat!(env!("OUT_DIR"), "/toa")));
+
 /// The director's programs and maps.
 pub(crate) fn director() -> &'static [u8] {
     &DIRECTOR_BYTES.0
@@ -17,4 +19,9 @@ pub(crate) fn director() -> &'static [u8] {
 /// The real server's program.
 pub(crate) fn realserver() -> &'static [u8] {
     &REALSERVER_BYTES.0
+}
+
+/// The real server's programs for FULLNAT.
+pub(crate) fn toa() -> &'static [u8] {
+    &TOA_BYTES.0
 }

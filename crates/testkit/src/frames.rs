@@ -1,6 +1,6 @@
 //! Frames built and read byte by byte.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 /// A hardware address.
 pub type Mac = [u8; 6];
@@ -9,6 +9,8 @@ pub type Mac = [u8; 6];
 pub const BROADCAST: Mac = [0xff; 6];
 /// EtherType of IPv4.
 pub const IPV4: u16 = 0x0800;
+/// EtherType of IPv6.
+pub const IPV6: u16 = 0x86dd;
 /// EtherType of ARP.
 pub const ARP: u16 = 0x0806;
 /// EtherType of a VLAN tag.
@@ -67,16 +69,66 @@ pub fn tcp(
     flags: u8,
     sequence: u32,
 ) -> Vec<u8> {
-    let mut segment = [0_u8; 20];
-    segment[0..2].copy_from_slice(&source.1.to_be_bytes());
-    segment[2..4].copy_from_slice(&destination.1.to_be_bytes());
-    segment[4..8].copy_from_slice(&sequence.to_be_bytes());
-    segment[12] = 5 << 4;
-    segment[13] = flags;
-    segment[14..16].copy_from_slice(&64_240_u16.to_be_bytes());
-    let sum = checksum(&[&pseudo_header(source.0, destination.0, 6, 20), &segment]);
-    segment[16..18].copy_from_slice(&sum.to_be_bytes());
-    ipv4(source.0, destination.0, 6, &segment)
+    Segment {
+        flags,
+        sequence,
+        ..Segment::default()
+    }
+    .packet(source.into(), destination.into())
+}
+
+/// What a TCP segment says.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Segment<'a> {
+    /// Flags.
+    pub flags: u8,
+    /// Sequence number.
+    pub sequence: u32,
+    /// Acknowledgement number.
+    pub acknowledgement: u32,
+    /// Options, a multiple of four bytes.
+    pub options: &'a [u8],
+    /// Data.
+    pub payload: &'a [u8],
+}
+
+impl Segment<'_> {
+    /// The whole IP packet.
+    ///
+    /// # Panics
+    /// With addresses of two families.
+    pub fn packet(&self, source: SocketAddr, destination: SocketAddr) -> Vec<u8> {
+        let mut segment = vec![0_u8; 20];
+        segment[0..2].copy_from_slice(&source.port().to_be_bytes());
+        segment[2..4].copy_from_slice(&destination.port().to_be_bytes());
+        segment[4..8].copy_from_slice(&self.sequence.to_be_bytes());
+        segment[8..12].copy_from_slice(&self.acknowledgement.to_be_bytes());
+        segment[12] = (5 + self.options.len() as u8 / 4) << 4;
+        segment[13] = self.flags;
+        segment[14..16].copy_from_slice(&64_240_u16.to_be_bytes());
+        segment.extend_from_slice(self.options);
+        segment.extend_from_slice(self.payload);
+        let length = segment.len() as u16;
+        match (source.ip(), destination.ip()) {
+            (IpAddr::V4(from), IpAddr::V4(to)) => {
+                let sum = checksum(&[&pseudo_header(from, to, 6, length), &segment]);
+                segment[16..18].copy_from_slice(&sum.to_be_bytes());
+                ipv4(from, to, 6, &segment)
+            }
+            (IpAddr::V6(from), IpAddr::V6(to)) => {
+                let mut header = vec![0x60, 0, 0, 0];
+                header.extend_from_slice(&length.to_be_bytes());
+                header.extend_from_slice(&[6, 64]);
+                header.extend_from_slice(&from.octets());
+                header.extend_from_slice(&to.octets());
+                let pseudo = [&header[8..], &[0, 0], &length.to_be_bytes(), &[0, 0, 0, 6]].concat();
+                let sum = checksum(&[&pseudo, &segment]);
+                segment[16..18].copy_from_slice(&sum.to_be_bytes());
+                [header, segment].concat()
+            }
+            _ => panic!("{source} and {destination} are of two families"),
+        }
+    }
 }
 
 /// A whole IPv4 packet with a UDP datagram.
