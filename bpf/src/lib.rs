@@ -8,6 +8,7 @@ pub mod apart;
 pub mod clock;
 pub mod decapsulate;
 pub mod maps;
+pub mod quiet;
 pub mod route;
 pub mod tables;
 pub mod tc;

@@ -68,6 +68,7 @@ const TEST: &[Program] = &[
     ("mariadbd", "mariadb-server-core"),
     ("/usr/lib/postgresql/15/bin/postgres", "postgresql-15"),
     ("openssl", "openssl"),
+    ("nft", "nftables"),
 ];
 
 const KERNELS: &[Program] = &[

@@ -1,4 +1,4 @@
-//! The real server's program: takes the outer headers off tunnelled packets.
+//! The real server's programs: take the outer headers off tunnelled packets, and keep VIPs quiet.
 
 #![no_std]
 #![no_main]
@@ -11,4 +11,16 @@ use pointsman_bpf as programs;
 #[classifier]
 pub fn decapsulate(ctx: TcContext) -> i32 {
     programs::decapsulate::ingress(&ctx)
+}
+
+/// TC ingress where VIPs are to be kept quiet.
+#[classifier]
+pub fn arrives(ctx: TcContext) -> i32 {
+    programs::quiet::ingress(&ctx)
+}
+
+/// TC egress there, and where tunnelled clients are told to send less.
+#[classifier]
+pub fn leaves(ctx: TcContext) -> i32 {
+    programs::quiet::egress(&ctx)
 }

@@ -42,6 +42,7 @@ pub mod overload;
 pub mod parse;
 pub mod persist;
 pub mod proto;
+pub mod quiet;
 pub mod rare;
 pub mod realserver;
 pub mod reuse;

@@ -15,6 +15,7 @@ mod interface;
 mod load;
 pub mod memory;
 mod object;
+pub mod quiet;
 pub mod realserver;
 pub mod tables;
 pub mod test_run;

@@ -17,11 +17,13 @@ use crate::attach::{HANDLE, attach_clsact, attach_tcx, drop_link, has_tcx};
 use crate::test_run::{Run, run_classifier};
 use crate::{Error, Interface, object};
 
-const PROGRAM: &str = "decapsulate";
 const COUNTERS: &str = "DECAPSULATED";
-const PREFIX: &str = "decapsulate-";
-/// Place of the filter on a clsact qdisc: before a director's.
-const PRIORITY: u16 = 49;
+/// Where the decapsulator sits: before a director.
+const DECAPSULATE: Role = Role {
+    program: "decapsulate",
+    side: TcAttachType::Ingress,
+    priority: 49,
+};
 
 /// Which tunnelled packets a real server takes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -76,32 +78,20 @@ impl Decapsulator {
             .map_pin_path(COUNTERS, pin_dir.join(COUNTERS))
             .load(object::realserver())
             .map_err(|e| Error::bpf("loading the eBPF object", e))?;
-        program(&mut ebpf)
+        DECAPSULATE
+            .program(&mut ebpf)
             .load()
             .map_err(|e| Error::bpf("loading the decapsulator", e))?;
         let pins = pin_dir.to_owned();
         Ok(Self { ebpf, pins })
     }
 
-    /// Attaches it to an interface of this namespace, in place of what was there, so that it outlives
-    /// this process. A mark in the pin directory (the pinned link, where the kernel has tcx) remembers
-    /// it.
+    /// Attaches it to an interface of this namespace, in place of what was there.
     ///
     /// # Errors
     /// [`Error::Interface`] when the interface cannot carry it.
     pub fn attach(&mut self, interface: &Interface) -> Result<(), Error> {
-        let pin = pin_of(&self.pins, &interface.name);
-        let program = program(&mut self.ebpf);
-        if has_tcx() {
-            return attach_tcx(program, interface, TcAttachType::Ingress, &pin);
-        }
-        attach_clsact(program, interface, TcAttachType::Ingress, PRIORITY)?;
-        // A filter has no link to pin; the pinned program marks the interface.
-        let _ = fs::remove_file(&pin);
-        program.pin(&pin).map_err(|e| Error::Interface {
-            name: interface.name.clone(),
-            reason: format!("pinning the program: {e}"),
-        })
+        DECAPSULATE.attach(&mut self.ebpf, &self.pins, interface)
     }
 
     /// Runs it on a packet that came in by interface `ingress` (0: as the kernel likes).
@@ -109,7 +99,7 @@ impl Decapsulator {
     /// # Errors
     /// What the kernel refuses, such as a frame under 14 bytes.
     pub fn run(&mut self, packet: &[u8], ingress: u32) -> Result<Run, Error> {
-        run_classifier(program(&mut self.ebpf), packet, ingress)
+        run_classifier(DECAPSULATE.program(&mut self.ebpf), packet, ingress)
     }
 
     /// Instructions the verifier looked at.
@@ -117,17 +107,11 @@ impl Decapsulator {
     /// # Errors
     /// When the kernel does not tell.
     pub fn verified_instructions(&mut self) -> Result<u32, Error> {
-        let info = program(&mut self.ebpf)
+        let info = DECAPSULATE
+            .program(&mut self.ebpf)
             .info()
             .map_err(|e| Error::bpf("asking about the decapsulator", e))?;
         Ok(info.verified_instruction_count().unwrap_or(0))
-    }
-}
-
-fn program(ebpf: &mut Ebpf) -> &mut SchedClassifier {
-    match ebpf.program_mut(PROGRAM) {
-        Some(Program::SchedClassifier(program)) => program,
-        _ => unreachable!("the object has it"),
     }
 }
 
@@ -151,14 +135,7 @@ pub fn counts(pin_dir: &Path) -> Result<Vec<Count>, Error> {
 
 /// Names of interfaces it is attached to.
 pub fn attached(pin_dir: &Path) -> Vec<String> {
-    let mut names: Vec<String> = fs::read_dir(pin_dir)
-        .into_iter()
-        .flatten()
-        .flatten()
-        .filter_map(|entry| Some(entry.file_name().to_str()?.strip_prefix(PREFIX)?.to_owned()))
-        .collect();
-    names.sort();
-    names
+    DECAPSULATE.attached(pin_dir)
 }
 
 /// Removes it everywhere.
@@ -166,19 +143,7 @@ pub fn attached(pin_dir: &Path) -> Vec<String> {
 /// # Errors
 /// A pin that cannot be removed.
 pub fn detach_all(pin_dir: &Path) -> Result<(), Error> {
-    for name in attached(pin_dir) {
-        if !has_tcx() {
-            // Dropping a filter's link removes it.
-            let _ =
-                SchedClassifierLink::attached(&name, TcAttachType::Ingress, PRIORITY, HANDLE, None);
-        }
-        let pin = pin_of(pin_dir, &name);
-        drop_link(&pin);
-        if pin.exists() {
-            let stays = io::ErrorKind::PermissionDenied.into();
-            return Err(Error::os(format!("removing {}", pin.display()), stays));
-        }
-    }
+    DECAPSULATE.detach_all(pin_dir)?;
     let counters = pin_dir.join(COUNTERS);
     match fs::remove_file(&counters) {
         Err(e) if e.kind() != io::ErrorKind::NotFound => {
@@ -188,6 +153,88 @@ pub fn detach_all(pin_dir: &Path) -> Result<(), Error> {
     }
 }
 
-fn pin_of(pin_dir: &Path, interface: &str) -> PathBuf {
-    pin_dir.join(format!("{PREFIX}{interface}"))
+/// A program of a real server, and its place on interfaces.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Role {
+    /// Its name in the object, and of pins.
+    pub program: &'static str,
+    /// Which way packets go.
+    pub side: TcAttachType,
+    /// Place of the filter on a clsact qdisc.
+    pub priority: u16,
+}
+
+impl Role {
+    /// The program.
+    pub fn program(self, ebpf: &mut Ebpf) -> &mut SchedClassifier {
+        match ebpf.program_mut(self.program) {
+            Some(Program::SchedClassifier(program)) => program,
+            _ => unreachable!("the object has it"),
+        }
+    }
+
+    /// Attaches the loaded program to an interface of this namespace, in place of what was there, so that
+    /// it outlives this process. A mark in the pin directory (the pinned link, where the kernel has
+    /// tcx) remembers it.
+    pub fn attach(self, ebpf: &mut Ebpf, pins: &Path, interface: &Interface) -> Result<(), Error> {
+        let pin = self.pin(pins, &interface.name);
+        let program = self.program(ebpf);
+        if has_tcx() {
+            return attach_tcx(program, interface, self.side, &pin);
+        }
+        attach_clsact(program, interface, self.side, self.priority)?;
+        // A filter has no link to pin; the pinned program marks the interface.
+        let _ = fs::remove_file(&pin);
+        program.pin(&pin).map_err(|e| Error::Interface {
+            name: interface.name.clone(),
+            reason: format!("pinning the program: {e}"),
+        })
+    }
+
+    /// Names of interfaces it is attached to.
+    pub fn attached(self, pins: &Path) -> Vec<String> {
+        let prefix = self.prefix();
+        let mut names: Vec<String> = fs::read_dir(pins)
+            .into_iter()
+            .flatten()
+            .flatten()
+            .filter_map(|entry| {
+                Some(
+                    entry
+                        .file_name()
+                        .to_str()?
+                        .strip_prefix(&prefix)?
+                        .to_owned(),
+                )
+            })
+            .collect();
+        names.sort();
+        names
+    }
+
+    /// Removes it everywhere.
+    pub fn detach_all(self, pins: &Path) -> Result<(), Error> {
+        for name in self.attached(pins) {
+            if !has_tcx() {
+                // Dropping a filter's link removes it.
+                let _ =
+                    SchedClassifierLink::attached(&name, self.side, self.priority, HANDLE, None);
+            }
+            let pin = self.pin(pins, &name);
+            drop_link(&pin);
+            if pin.exists() {
+                let stays = io::ErrorKind::PermissionDenied.into();
+                return Err(Error::os(format!("removing {}", pin.display()), stays));
+            }
+        }
+        Ok(())
+    }
+
+    fn pin(self, pins: &Path, interface: &str) -> PathBuf {
+        pins.join(self.prefix() + interface)
+    }
+
+    fn prefix(self) -> String {
+        format!("{}-", self.program)
+    }
 }

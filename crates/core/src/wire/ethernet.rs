@@ -15,6 +15,8 @@ pub const TCI: usize = 14;
 
 /// EtherType of IPv4.
 pub const IPV4: Be16 = Be16::new(0x0800);
+/// EtherType of ARP.
+pub const ARP: Be16 = Be16::new(0x0806);
 /// EtherType of IPv6.
 pub const IPV6: Be16 = Be16::new(0x86dd);
 /// TPID of a customer tag.

@@ -2,6 +2,7 @@
 //!
 //! Nothing here looks at more than one header or decides anything.
 
+pub mod arp;
 pub mod checksum;
 pub mod ethernet;
 pub mod gre;

@@ -7,6 +7,11 @@ pub const OFFSET_FLAGS: usize = 12;
 /// Offset of the checksum.
 pub const CHECKSUM: usize = 16;
 
+/// Option kind: maximum segment size.
+pub const MSS: u8 = 2;
+/// Length of that option.
+pub const MSS_LEN: u8 = 4;
+
 /// FIN.
 pub const FIN: u8 = 0x01;
 /// SYN.
