@@ -52,7 +52,7 @@ impl Stage {
             for server in &stage.net.servers {
                 stage.pointsman(
                     &server.netns,
-                    &format!("realserver up --mode tun --vip {}", stage.net.vip),
+                    &format!("realserver up --mode tun --mss 0 --vip {}", stage.net.vip),
                 );
             }
         }
