@@ -1,9 +1,17 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use pointsman_script::Policy;
+
+use crate::BfdSessions;
+
 /// What all checkers of an engine share.
 #[derive(Clone, Default)]
 pub struct Context {
+    /// As whom scripts run, and which are refused.
+    pub scripts: Policy,
+    /// BFD sessions, which `BFD_CHECK` follows.
+    pub bfd: BfdSessions,
     /// How probes find the true path; without it, checks that ask for it are refused.
     pub steering: Option<Arc<dyn Steering>>,
 }

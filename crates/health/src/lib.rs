@@ -24,7 +24,7 @@ pub mod passive;
 pub mod schedule;
 pub mod verdict;
 
-pub use check::{Checker, Part, Unusable};
+pub use check::{BfdSessions, Checker, Part, Unusable};
 pub use context::{Context, Steering};
 pub use engine::{Change, CheckId, CheckStatus, Engine, Event, Totals};
 pub use outcome::{Outcome, Weigh};

@@ -26,7 +26,7 @@ fn destination(target: &ProbeTarget, context: &Context) -> io::Result<(SocketAdd
 }
 
 /// Applies interface, mark and source to a socket that is not connected yet.
-fn prepare(socket: SockRef<'_>, target: &ProbeTarget, mark: u32) -> io::Result<()> {
+pub(crate) fn prepare(socket: SockRef<'_>, target: &ProbeTarget, mark: u32) -> io::Result<()> {
     if let Some(interface) = &target.interface {
         socket.bind_device(Some(interface.as_bytes()))?;
     }

@@ -236,9 +236,9 @@ pub struct FileCheck {
     pub path: std::path::PathBuf,
     /// Multiplies the number; 0: any number but 0 is down.
     pub weight: i32,
-    /// The number's sign is turned.
+    /// The number's sign is turned; with weight 0, the number 0 is down.
     pub reverse: bool,
-    /// `dynamic`: the product is added to the server's weight. Without it only up and down count.
+    /// `dynamic`, kept as configured: the product is added to the server's weight with it or without.
     pub dynamic: bool,
 }
 

@@ -1,12 +1,23 @@
 //! The checkers, one a file, and the enum over them.
 
+pub mod agent;
 mod always;
+mod bfd;
+mod combined;
+pub mod dns;
+mod file;
+pub mod http;
 pub mod negotiate;
+mod ping;
+mod script;
+mod smtp;
 mod tcp;
 pub mod tls;
+mod udp;
 
 use pointsman_model::{Check, CheckKind};
 
+pub use self::bfd::BfdSessions;
 use self::negotiate::Negotiator;
 use crate::{Context, Outcome};
 
@@ -39,8 +50,18 @@ pub struct Unusable(pub String);
 #[derive(Debug)]
 enum Kind {
     Tcp,
+    Http(http::Http),
+    Smtp(smtp::Smtp),
+    Dns(dns::Dns),
+    Script(script::Script),
+    Udp(udp::Udp),
+    Ping(u32),
+    File(file::File),
+    Bfd(bfd::Bfd),
     Negotiate(Box<Negotiator>),
+    Combined(Box<combined::Combined>),
     Always(bool),
+    Agent(agent::Agent),
 }
 
 impl Checker {
@@ -48,12 +69,25 @@ impl Checker {
     ///
     /// # Errors
     /// Why it cannot work.
-    pub fn new(check: &Check, _context: &Context) -> Result<Self, Unusable> {
+    pub fn new(check: &Check, context: &Context) -> Result<Self, Unusable> {
+        if check.target.through.is_some() && context.steering.is_none() {
+            return Err(Unusable("this director has no true path for probes".into()));
+        }
         let kind = match &check.kind {
             CheckKind::Tcp => Kind::Tcp,
+            CheckKind::Http(http) => Kind::Http(http::Http::new(check, http)?),
+            CheckKind::Smtp(check) => Kind::Smtp(smtp::Smtp::new(check)?),
+            CheckKind::Dns(check) => Kind::Dns(dns::Dns::new(check)?),
+            CheckKind::Script(check) => Kind::Script(script::Script::new(check, context)?),
+            CheckKind::Udp(check) => Kind::Udp(udp::Udp::new(check)?),
+            CheckKind::Ping(check) => Kind::Ping(check.count),
+            CheckKind::File(check) => Kind::File(file::File::new(check)?),
+            CheckKind::Bfd(name) => Kind::Bfd(bfd::Bfd::new(name, &context.bfd)),
             CheckKind::Negotiate(check) => Kind::Negotiate(Box::new(Negotiator::new(check)?)),
+            CheckKind::Combined(check) => Kind::Combined(Box::new(combined::Combined::new(check)?)),
             CheckKind::Always(up) => Kind::Always(*up),
-            other => return Err(Unusable(format!("{} is not there yet", other.name()))),
+            CheckKind::Agent(check) => Kind::Agent(agent::Agent::new(check)),
+            CheckKind::Passive(_) => return Err(Unusable("a passive check asks nobody".into())),
         };
         Ok(Self {
             check: check.clone(),
@@ -64,16 +98,46 @@ impl Checker {
     /// Waits until there is reason to ask before time: the file was written, the BFD session changed. Most
     /// checks wait for ever.
     pub async fn changed(&self) {
-        std::future::pending().await
+        match &self.kind {
+            Kind::File(file) => file.changed().await,
+            Kind::Bfd(bfd) => bfd.changed().await,
+            Kind::Tcp
+            | Kind::Http(_)
+            | Kind::Smtp(_)
+            | Kind::Dns(_)
+            | Kind::Script(_)
+            | Kind::Udp(_)
+            | Kind::Ping(_)
+            | Kind::Negotiate(_)
+            | Kind::Combined(_)
+            | Kind::Always(_)
+            | Kind::Agent(_) => std::future::pending().await,
+        }
     }
 
     /// Asks once. Each checker bounds its own time and memory.
-    pub async fn probe(&self, _part: Part, context: &Context) -> Outcome {
-        let (target, pace) = (&self.check.target, &self.check.pace);
+    pub async fn probe(&self, part: Part, context: &Context) -> Outcome {
+        let (target, limit) = (&self.check.target, self.check.pace.timeout);
         match &self.kind {
-            Kind::Tcp => tcp::probe(target, pace.timeout, context).await,
-            Kind::Negotiate(negotiator) => negotiator.outcome(target, pace.timeout, context).await,
+            Kind::Tcp => tcp::probe(target, limit, context).await,
+            Kind::Http(http) => {
+                let url = match part {
+                    Part::Url(url) => url,
+                    Part::Whole | Part::Negotiate | Part::Connect => 0,
+                };
+                http.probe(url, target, limit, context).await
+            }
+            Kind::Smtp(smtp) => smtp.probe(target, limit, context).await,
+            Kind::Dns(dns) => dns.probe(target, limit, context).await,
+            Kind::Script(script) => script.probe(limit).await,
+            Kind::Udp(udp) => udp.probe(target, limit, context).await,
+            Kind::Ping(count) => ping::probe(*count, target, limit).await,
+            Kind::File(file) => file.probe(),
+            Kind::Bfd(bfd) => bfd.probe().await,
+            Kind::Negotiate(negotiator) => negotiator.outcome(target, limit, context).await,
+            Kind::Combined(combined) => combined.probe(part, target, limit, context).await,
             Kind::Always(up) => always::probe(*up),
+            Kind::Agent(agent) => agent.probe(target, limit, context).await,
         }
     }
 }

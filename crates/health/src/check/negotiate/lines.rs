@@ -15,13 +15,13 @@ const ALL: usize = 64 * 1024;
 const FAREWELL: Duration = Duration::from_millis(200);
 
 /// A conversation in lines.
-pub(super) struct Lines<S> {
+pub(in crate::check) struct Lines<S> {
     stream: BufReader<S>,
     left: usize,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Lines<S> {
-    pub(super) fn new(stream: S) -> Self {
+    pub(in crate::check) fn new(stream: S) -> Self {
         Self {
             stream: BufReader::with_capacity(1024, stream),
             left: ALL,
@@ -32,7 +32,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Lines<S> {
     ///
     /// # Errors
     /// When the connection ends before the line does, or the line is too long.
-    pub(super) async fn line(&mut self, awaited: &'static str) -> Result<String, Failure> {
+    pub(in crate::check) async fn line(
+        &mut self,
+        awaited: &'static str,
+    ) -> Result<String, Failure> {
         let limit = LINE.min(self.left);
         let mut line = Vec::new();
         (&mut self.stream)
@@ -52,7 +55,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Lines<S> {
     }
 
     /// Sends `text`, which brings its own line ends.
-    pub(super) async fn send(&mut self, text: &str) -> Result<(), Failure> {
+    pub(in crate::check) async fn send(&mut self, text: &str) -> Result<(), Failure> {
         self.stream.write_all(text.as_bytes()).await?;
         Ok(self.stream.flush().await?)
     }
@@ -71,7 +74,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Lines<S> {
 ///
 /// # Errors
 /// [`Failure::Unusable`] with `why` when one of `words` holds a control character.
-pub(super) fn on_one_line<const N: usize>(
+pub(in crate::check) fn on_one_line<const N: usize>(
     words: [&str; N],
     why: &'static str,
 ) -> Result<(), Failure> {

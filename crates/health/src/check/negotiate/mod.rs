@@ -12,7 +12,7 @@ pub mod ftp;
 mod http;
 pub mod imap;
 pub mod ldap;
-mod lines;
+pub(super) mod lines;
 mod mysql;
 mod nntp;
 mod pattern;

@@ -80,7 +80,7 @@ fn split(line: &str) -> Option<(u16, bool, &str)> {
 }
 
 /// Reads a whole reply.
-pub(super) async fn reply<S: AsyncRead + AsyncWrite + Unpin>(
+pub(in crate::check) async fn reply<S: AsyncRead + AsyncWrite + Unpin>(
     lines: &mut Lines<S>,
     awaited: &'static str,
 ) -> Result<Reply, Failure> {
