@@ -3,17 +3,32 @@
 //!
 //! What decides is pure and knows no socket: [`packet`] and [`auth`] (bytes), [`receive`] (which
 //! adverts are believed), [`transmit`], [`fsm`] (one instance), [`group`] (all instances of a node),
-//! [`track`] (what else has a say). Around it an engine owns the sockets and the addresses.
+//! [`track`] (what else has a say). Around it an engine ([`Vrrp`]) owns the sockets, the addresses and
+//! a thread.
 
+mod address;
+pub mod announce;
 pub mod auth;
+mod engine;
+mod firewall;
 pub mod fsm;
 pub mod group;
+mod links;
+mod netlink;
 mod note;
 pub mod packet;
 pub mod receive;
+mod route;
+mod rule;
+mod run;
+mod socket;
+mod sysctl;
 mod time;
 pub mod track;
 pub mod transmit;
+mod vmac;
+mod watch;
 
 pub use note::Note;
+pub use run::{Error, Vrrp};
 pub use time::Time;
