@@ -13,6 +13,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
+mod check;
 mod director;
 mod import;
 mod ipvsadm;
@@ -64,6 +65,8 @@ enum Command {
     Mark(mark::MarkArgs),
     /// Show or set the variables of net.ipv4.vs.
     Sysctl(sysctl::SysctlArgs),
+    /// Say what is wrong with a configuration file.
+    Check(check::Args),
     /// Build client, router, director and real servers on this machine and run traffic.
     Lab(lab::LabArgs),
 }
@@ -108,6 +111,7 @@ fn main() -> ExitCode {
         Command::Realserver(args) => realserver::run(&args),
         Command::Mark(args) => mark::run(&args),
         Command::Sysctl(args) => sysctl::run(&args),
+        Command::Check(args) => check::run(&args),
         Command::Lab(args) => lab::run(&args),
     }
 }

@@ -4,6 +4,8 @@
 //! Text becomes values of [`pointsman_model`], and back. Nothing here opens a file, asks a name
 //! server or talks to a director; where one of these is needed, a trait says so.
 
+pub mod diag;
 pub mod ipvsadm;
+pub mod keepalived;
 pub mod ldirectord;
 pub mod proc;

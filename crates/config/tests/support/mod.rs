@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each test uses its part")]
 
 pub mod kernel;
+pub mod memory;
 pub mod transcript;
 
 use std::net::{IpAddr, Ipv4Addr};

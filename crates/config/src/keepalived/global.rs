@@ -1,0 +1,806 @@
+//! `global_defs`.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::num::NonZeroU16;
+use std::time::Duration;
+
+use pointsman_model::vrrp::{VrrpGlobals, VrrpVersion};
+use pointsman_model::{
+    BoundedScript, DaemonRole, DaemonSpec, Fifo, FlushOnStop, Globals, Mail, Script, SyncDaemon,
+    Timeouts, Webhook,
+};
+
+use super::checker::LONGEST;
+use super::include::Checks;
+use super::keyword::{Args, Keyword, Reader};
+use crate::diag::{Place, Severity};
+
+/// Why SNMP's keywords do nothing.
+pub const NO_SNMP: &str = "there is no SNMP agent; metrics and status are served over HTTP";
+const NO_DBUS: &str = "there is no D-Bus service; the API is HTTP and JSON";
+const ONE_PROCESS: &str = "VRRP, checks and the director are one process";
+const OWN_SCHEDULING: &str =
+    "priority, affinity and locked memory of the process are the service manager's to set";
+const NETLINK: &str = "netlink sockets adapt their buffers by themselves";
+const NO_RELOAD_TIMER: &str = "a reload comes by signal, command or API; a timer unit can do it";
+const ALWAYS_CHECKED: &str = "a new configuration is always checked before it is taken";
+const OWN_FIREWALL: &str = "VRRP's own firewall rules are made by nftables";
+const NO_DUMPS: &str = "state, statistics and JSON come from the API and from `pointsman status`";
+const NO_COPY: &str = "the configuration is read once, and no copy of it is kept";
+const NO_NFT_SERVICES: &str =
+    "the data plane balances groups itself, without marks set by nftables";
+
+/// `global_defs` as it stands in the file.
+#[derive(Debug)]
+pub struct GlobalDraft {
+    /// What goes into the model as it is.
+    pub globals: Globals,
+    /// What goes into VRRP's part of it as it is.
+    pub vrrp: VrrpGlobals,
+    /// Defaults of instances.
+    pub defaults: InstanceDefaults,
+    /// `smtp_alert`.
+    pub smtp_alert: Option<bool>,
+    /// `smtp_alert_vrrp`.
+    pub smtp_alert_vrrp: Option<bool>,
+    /// `smtp_alert_checker`.
+    pub smtp_alert_checker: Option<bool>,
+    /// `checker_log_all_failures`.
+    pub log_all_failures: bool,
+    /// `lvs_sync_daemon` has an `id` of its own.
+    pub sync_id: Option<u8>,
+    recipients: Vec<String>,
+    from: Option<String>,
+    server: Option<(String, u16)>,
+    helo: Option<String>,
+    smtp_timeout: Duration,
+    startup: Option<Script>,
+    startup_timeout: Duration,
+    shutdown: Option<Script>,
+    shutdown_timeout: Duration,
+    fifos: [FifoDraft; 3],
+}
+
+/// Defaults that `vrrp_instance` takes from `global_defs`.
+#[derive(Clone, Debug)]
+pub struct InstanceDefaults {
+    /// `vrrp_version`.
+    pub version: VrrpVersion,
+    /// `vrrp_mcast_group4`.
+    pub group4: IpAddr,
+    /// `vrrp_mcast_group6`.
+    pub group6: IpAddr,
+    /// `vrrp_garp_master_delay`.
+    pub garp_delay: Option<Duration>,
+    /// `vrrp_garp_master_repeat`.
+    pub garp_repeat: Option<u32>,
+    /// `vrrp_garp_master_refresh`.
+    pub garp_refresh: Duration,
+    /// `vrrp_garp_master_refresh_repeat`.
+    pub garp_refresh_repeat: Option<u32>,
+    /// `vrrp_garp_lower_prio_delay`.
+    pub garp_lower_delay: Option<Duration>,
+    /// `vrrp_garp_lower_prio_repeat`.
+    pub garp_lower_repeat: Option<u32>,
+    /// `vrrp_min_garp`.
+    pub min_garp: bool,
+    /// `vrrp_garp_extra_if`.
+    pub garp_extra: (Duration, bool),
+    /// `vrrp_down_timer_adverts`.
+    pub down_timer_adverts: u8,
+    /// `vrrp_lower_prio_no_advert`.
+    pub lower_prio_no_advert: bool,
+    /// `vrrp_higher_prio_send_advert`.
+    pub higher_prio_send_advert: bool,
+    /// `vrrp_strict`.
+    pub strict: bool,
+    /// `vrrp_skip_check_adv_addr`.
+    pub skip_check_adv_addr: bool,
+    /// `vrrp_check_unicast_src`.
+    pub check_unicast_src: bool,
+    /// `v3_checksum_as_v2`.
+    pub checksum_as_v2: bool,
+    /// `vrrp_owner_ignore_adverts`.
+    pub owner_ignore_adverts: bool,
+    /// `vrrp_notify_priority_changes`.
+    pub notify_priority_changes: bool,
+}
+
+#[derive(Debug, Default)]
+struct FifoDraft {
+    fifo: Option<Fifo>,
+    script: Option<Script>,
+    at: Option<Place>,
+}
+
+impl Default for GlobalDraft {
+    fn default() -> Self {
+        Self {
+            globals: Globals::default(),
+            vrrp: VrrpGlobals::default(),
+            defaults: InstanceDefaults {
+                version: VrrpVersion::V2,
+                group4: Ipv4Addr::new(224, 0, 0, 18).into(),
+                group6: Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 0x12).into(),
+                garp_delay: None,
+                garp_repeat: None,
+                garp_refresh: Duration::ZERO,
+                garp_refresh_repeat: None,
+                garp_lower_delay: None,
+                garp_lower_repeat: None,
+                min_garp: false,
+                garp_extra: (Duration::ZERO, false),
+                down_timer_adverts: 3,
+                lower_prio_no_advert: false,
+                higher_prio_send_advert: false,
+                strict: false,
+                skip_check_adv_addr: false,
+                check_unicast_src: false,
+                checksum_as_v2: false,
+                owner_ignore_adverts: false,
+                notify_priority_changes: false,
+            },
+            smtp_alert: None,
+            smtp_alert_vrrp: None,
+            smtp_alert_checker: None,
+            log_all_failures: false,
+            sync_id: None,
+            recipients: Vec::new(),
+            from: None,
+            server: None,
+            helo: None,
+            smtp_timeout: Duration::from_secs(30),
+            startup: None,
+            startup_timeout: Duration::from_secs(10),
+            shutdown: None,
+            shutdown_timeout: Duration::from_secs(10),
+            fifos: Default::default(),
+        }
+    }
+}
+
+/// Reads a `global_defs` block; there may be several.
+pub fn read(reader: &mut Reader<'_>, draft: &mut GlobalDraft, args: &mut Args<'_>) {
+    reader.block(
+        draft,
+        args.block(),
+        &[MAIL, PROCESSES, VRRP, IPVS],
+        "global_defs",
+    );
+}
+
+impl GlobalDraft {
+    /// Puts together what several keywords say.
+    pub fn finish(&mut self, reader: &mut Reader<'_>) {
+        if let Some((server, port)) = self.server.take()
+            && !self.recipients.is_empty()
+        {
+            self.globals.mail = Some(Mail {
+                server: Some(server),
+                port,
+                helo: self.helo.take(),
+                from: self
+                    .from
+                    .take()
+                    .unwrap_or_else(|| format!("keepalived@{}", reader.options.host_name)),
+                to: std::mem::take(&mut self.recipients),
+                timeout: self.smtp_timeout,
+            });
+        }
+        self.globals.startup_script = self.startup.take().map(|script| BoundedScript {
+            script,
+            timeout: self.startup_timeout,
+        });
+        self.globals.shutdown_script = self.shutdown.take().map(|script| BoundedScript {
+            script,
+            timeout: self.shutdown_timeout,
+        });
+        let mut paths = Vec::new();
+        let [all, vrrp, lvs] = std::mem::take(&mut self.fifos).map(|draft| {
+            let script = draft.script;
+            match (draft.fifo, script) {
+                (Some(fifo), _) if paths.contains(&fifo.path) => {
+                    if let Some(at) = draft.at {
+                        reader.error(&at, format!("the FIFO `{}` is in use already", fifo.path));
+                    }
+                    None
+                }
+                (Some(fifo), script) => {
+                    paths.push(fifo.path.clone());
+                    Some(Fifo { script, ..fifo })
+                }
+                (None, Some(_)) => {
+                    if let Some(at) = draft.at {
+                        reader.error(&at, "there is a script for a FIFO, but no FIFO");
+                    }
+                    None
+                }
+                (None, None) => None,
+            }
+        });
+        (
+            self.globals.notify_fifo,
+            self.globals.vrrp_notify_fifo,
+            self.globals.lvs_notify_fifo,
+        ) = (all, vrrp, lvs);
+    }
+}
+
+/// Identity, mail and notification.
+pub const MAIL: &[Keyword<GlobalDraft>] = &[
+    Keyword::sets("router_id", "STRING", |r, d, a| {
+        d.globals.router_id = r.text(a, "a string")
+    }),
+    Keyword::sets("notification_email", "{ ADDRESS … }", |r, d, a| {
+        for entry in a.block() {
+            d.recipients
+                .extend(entry.words.iter().map(|word| word.text.clone()));
+        }
+        if d.recipients.is_empty() {
+            let at = a.at();
+            r.warn(&at, "no recipients, so no mail");
+        }
+    }),
+    Keyword::sets("notification_email_from", "ADDRESS", |r, d, a| {
+        d.from = r.text(a, "an address")
+    }),
+    Keyword::sets("smtp_server", "HOST [PORT]", |r, d, a| {
+        let host = r.text(a, "a host");
+        let port = a.take().and_then(|word| r.port_of(word)).unwrap_or(25);
+        d.server = host.map(|host| (host, port));
+    }),
+    Keyword::sets("smtp_helo_name", "NAME", |r, d, a| {
+        d.helo = r.text(a, "a name")
+    }),
+    Keyword::sets("smtp_connect_timeout", "SECS", |r, d, a| {
+        let timeout = r
+            .small(a, 0..=4294)
+            .map(|n: u32| Duration::from_secs(n.max(1).into()));
+        d.smtp_timeout = timeout.unwrap_or(d.smtp_timeout);
+    }),
+    Keyword::sets("smtp_alert", "[BOOL]", |r, d, a| {
+        d.smtp_alert = r.flag(a).or(d.smtp_alert)
+    }),
+    Keyword::sets("smtp_alert_vrrp", "[BOOL]", |r, d, a| {
+        d.smtp_alert_vrrp = r.flag(a).or(d.smtp_alert_vrrp);
+    }),
+    Keyword::sets("smtp_alert_checker", "[BOOL]", |r, d, a| {
+        d.smtp_alert_checker = r.flag(a).or(d.smtp_alert_checker);
+    }),
+    Keyword::sets("no_email_faults", "", |_, d, _| {
+        d.globals.no_email_faults = true
+    }),
+    Keyword::sets("no_checker_emails", "", |_, d, _| {
+        d.globals.no_checker_emails = true
+    }),
+    Keyword::sets("checker_log_all_failures", "[BOOL]", |r, d, a| {
+        d.log_all_failures = r.flag(a).unwrap_or(d.log_all_failures);
+    }),
+    Keyword::sets("notify_fifo", "PATH [USER [GROUP]]", |r, d, a| {
+        fifo(r, &mut d.fifos[0], a)
+    }),
+    Keyword::sets("notify_fifo_script", "COMMAND", |r, d, a| {
+        fifo_script(r, &mut d.fifos[0], a)
+    }),
+    Keyword::sets("vrrp_notify_fifo", "PATH [USER [GROUP]]", |r, d, a| {
+        fifo(r, &mut d.fifos[1], a)
+    }),
+    Keyword::sets("vrrp_notify_fifo_script", "COMMAND", |r, d, a| {
+        fifo_script(r, &mut d.fifos[1], a);
+    }),
+    Keyword::sets("lvs_notify_fifo", "PATH [USER [GROUP]]", |r, d, a| {
+        fifo(r, &mut d.fifos[2], a)
+    }),
+    Keyword::sets("lvs_notify_fifo_script", "COMMAND", |r, d, a| {
+        fifo_script(r, &mut d.fifos[2], a);
+    }),
+    Keyword::sets("fifo_write_vrrp_states_on_reload", "[BOOL]", |r, d, a| {
+        d.globals.fifo_write_vrrp_states_on_reload = r.flag(a).unwrap_or(false);
+    }),
+    Keyword::sets("webhook", "URL [SECS]", |r, d, a| {
+        let url = r.text(a, "a URL");
+        let timeout = a.take().and_then(|word| r.timer_of(word, 0.001..=LONGEST));
+        d.globals.webhooks.extend(url.map(|url| Webhook {
+            url,
+            timeout: timeout.unwrap_or(Duration::from_secs(5)),
+        }));
+    }),
+    Keyword::nothing("snmp_socket", "ADDRESS", NO_SNMP),
+    Keyword::nothing("enable_traps", "", NO_SNMP),
+    Keyword::nothing("enable_snmp_vrrp", "", NO_SNMP),
+    Keyword::nothing("enable_snmp_keepalived", "", NO_SNMP),
+    Keyword::nothing("enable_snmp_checker", "", NO_SNMP),
+    Keyword::nothing("enable_snmp_rfc", "", NO_SNMP),
+    Keyword::nothing("enable_snmp_rfcv2", "", NO_SNMP),
+    Keyword::nothing("enable_snmp_rfcv3", "", NO_SNMP),
+    Keyword::nothing("snmp_vs_stats_update_interval", "SECS", NO_SNMP),
+    Keyword::nothing("snmp_rs_stats_update_interval", "SECS", NO_SNMP),
+    Keyword::nothing("enable_dbus", "", NO_DBUS),
+    Keyword::nothing("dbus_service_name", "NAME", NO_DBUS),
+    Keyword::nothing("dbus_no_interface_name", "NAME", NO_DBUS),
+];
+
+/// Processes, scripts and files.
+pub const PROCESSES: &[Keyword<GlobalDraft>] = &[
+    Keyword::nothing("process_names", "", ONE_PROCESS),
+    Keyword::nothing("process_name", "NAME", ONE_PROCESS),
+    Keyword::nothing("vrrp_process_name", "NAME", ONE_PROCESS),
+    Keyword::nothing("checker_process_name", "NAME", ONE_PROCESS),
+    Keyword::nothing("lvs_process_name", "NAME", ONE_PROCESS),
+    Keyword::nothing("bfd_process_name", "NAME", ONE_PROCESS),
+    Keyword::sets("startup_script", "COMMAND [USER [GROUP]]", |r, d, a| {
+        let script = r.script(a);
+        r.once(&mut d.startup, script, a);
+    }),
+    Keyword::sets("startup_script_timeout", "1-1000", |r, d, a| {
+        let secs = r.small(a, 1..=1000).map(Duration::from_secs);
+        d.startup_timeout = secs.unwrap_or(d.startup_timeout);
+    }),
+    Keyword::sets("shutdown_script", "COMMAND [USER [GROUP]]", |r, d, a| {
+        let script = r.script(a);
+        r.once(&mut d.shutdown, script, a);
+    }),
+    Keyword::sets("shutdown_script_timeout", "1-1000", |r, d, a| {
+        let secs = r.small(a, 1..=1000).map(Duration::from_secs);
+        d.shutdown_timeout = secs.unwrap_or(d.shutdown_timeout);
+    }),
+    Keyword::sets("script_user", "USER [GROUP]", |r, d, a| {
+        d.globals.script_user = r.user(a);
+    }),
+    Keyword::sets("enable_script_security", "[BOOL]", |r, d, a| {
+        d.globals.script_security = r.flag(a).unwrap_or(d.globals.script_security);
+    }),
+    Keyword::sets("use_symlink_paths", "[BOOL]", |r, d, a| {
+        d.globals.use_symlink_paths = r.flag(a).unwrap_or(d.globals.use_symlink_paths);
+    }),
+    Keyword::nothing(
+        "set_supplementary_groups",
+        "[BOOL]",
+        "scripts always run with all groups of their user",
+    ),
+    Keyword::sets("umask", "NUMBER|BITS", umask),
+    Keyword::nothing("tmp_config_directory", "DIRECTORY", NO_COPY),
+    Keyword::nothing("config_save_dir", "DIRECTORY", NO_COPY),
+    Keyword::nothing("reload_check_config", "[LOG]", ALWAYS_CHECKED),
+    Keyword::nothing("reload_time_file", "FILE", NO_RELOAD_TIMER),
+    Keyword::nothing("reload_repeat", "", NO_RELOAD_TIMER),
+    Keyword::nothing("reload_file", "[FILE]", NO_RELOAD_TIMER),
+    Keyword::sets("include_check", "[WORD …]", |r, _, a| {
+        // It took effect where files are included; here only its words are looked at.
+        for word in a.rest() {
+            if Checks::default().changed_by(&[&word.text]).is_err() {
+                let hint = "read, match, wildcard_match or brace_match, with + or - before it";
+                let message = format!("`{}` is no check", word.text);
+                r.say(
+                    Severity::Error,
+                    word.at.clone(),
+                    message,
+                    Some(hint.to_owned()),
+                );
+            }
+        }
+    }),
+    Keyword::nothing("data_use_instance", "[BOOL]", NO_DUMPS),
+    Keyword::nothing("state_dump_file", "PATH", NO_DUMPS),
+    Keyword::nothing("stats_dump_file", "PATH", NO_DUMPS),
+    Keyword::nothing("json_dump_file", "PATH", NO_DUMPS),
+    Keyword::nothing("json_version", "1|2", NO_DUMPS),
+    Keyword::nothing(
+        "random_seed",
+        "N",
+        "chance is seeded by the kernel; `${_RANDOM}` by --seed",
+    ),
+    Keyword::nothing(
+        "iproute_usr_dir",
+        "DIRECTORY",
+        "iproute2's usual directories are searched",
+    ),
+    Keyword::nothing(
+        "iproute_etc_dir",
+        "DIRECTORY",
+        "iproute2's usual directories are searched",
+    ),
+    Keyword::nothing("vrrp_priority", "-20-19", OWN_SCHEDULING),
+    Keyword::nothing("vrrp_no_swap", "", OWN_SCHEDULING),
+    Keyword::nothing("vrrp_rt_priority", "1-99", OWN_SCHEDULING),
+    Keyword::nothing("vrrp_cpu_affinity", "N …", OWN_SCHEDULING),
+    Keyword::nothing("vrrp_rlimit_rttime", "USECS", OWN_SCHEDULING),
+    Keyword::nothing("vrrp_rlimit_rtime", "USECS", OWN_SCHEDULING),
+    Keyword::nothing("checker_priority", "-20-19", OWN_SCHEDULING),
+    Keyword::nothing("checker_no_swap", "", OWN_SCHEDULING),
+    Keyword::nothing("checker_rt_priority", "1-99", OWN_SCHEDULING),
+    Keyword::nothing("checker_cpu_affinity", "N …", OWN_SCHEDULING),
+    Keyword::nothing("checker_rlimit_rttime", "USECS", OWN_SCHEDULING),
+    Keyword::nothing("checker_rlimit_rtime", "USECS", OWN_SCHEDULING),
+    Keyword::nothing("bfd_priority", "-20-19", OWN_SCHEDULING),
+    Keyword::nothing("bfd_no_swap", "", OWN_SCHEDULING),
+    Keyword::nothing("bfd_rt_priority", "1-99", OWN_SCHEDULING),
+    Keyword::nothing("bfd_cpu_affinity", "N …", OWN_SCHEDULING),
+    Keyword::nothing("bfd_rlimit_rttime", "USECS", OWN_SCHEDULING),
+    Keyword::nothing("bfd_rlimit_rtime", "USECS", OWN_SCHEDULING),
+    Keyword::nothing("max_auto_priority", "-1-99", OWN_SCHEDULING),
+    Keyword::nothing("min_auto_priority_delay", "USECS", OWN_SCHEDULING),
+    Keyword::nothing("vrrp_netlink_cmd_rcv_bufs", "BYTES", NETLINK),
+    Keyword::nothing("vrrp_netlink_cmd_rcv_bufs_force", "BOOL", NETLINK),
+    Keyword::nothing("vrrp_netlink_monitor_rcv_bufs", "BYTES", NETLINK),
+    Keyword::nothing("vrrp_netlink_monitor_rcv_bufs_force", "BOOL", NETLINK),
+    Keyword::nothing("lvs_netlink_cmd_rcv_bufs", "BYTES", NETLINK),
+    Keyword::nothing("lvs_netlink_cmd_rcv_bufs_force", "BOOL", NETLINK),
+    Keyword::nothing("lvs_netlink_monitor_rcv_bufs", "BYTES", NETLINK),
+    Keyword::nothing("lvs_netlink_monitor_rcv_bufs_force", "BOOL", NETLINK),
+    Keyword::nothing("process_monitor_rcv_bufs", "BYTES", NETLINK),
+    Keyword::nothing("process_monitor_rcv_bufs_force", "BOOL", NETLINK),
+];
+
+/// Defaults of VRRP.
+pub const VRRP: &[Keyword<GlobalDraft>] = &[
+    Keyword::sets("vrrp_version", "2|3", |r, d, a| {
+        d.defaults.version = r.choice(a, VERSIONS).unwrap_or(d.defaults.version);
+    }),
+    Keyword::sets("vrrp_mcast_group4", "IP", |r, d, a| {
+        d.defaults.group4 = multicast(r, a, true).unwrap_or(d.defaults.group4);
+    }),
+    Keyword::sets("vrrp_mcast_group6", "IP", |r, d, a| {
+        d.defaults.group6 = multicast(r, a, false).unwrap_or(d.defaults.group6);
+    }),
+    Keyword::sets("vrrp_garp_master_delay", "SECS", |r, d, a| {
+        d.defaults.garp_delay = whole_seconds(r, a).or(d.defaults.garp_delay);
+    }),
+    Keyword::sets("vrrp_garp_master_repeat", "N", |r, d, a| {
+        d.defaults.garp_repeat = repeat(r, a).or(d.defaults.garp_repeat);
+    }),
+    Keyword::sets("vrrp_garp_master_refresh", "SECS", |r, d, a| {
+        d.defaults.garp_refresh = whole_seconds(r, a).unwrap_or(d.defaults.garp_refresh);
+    }),
+    Keyword::sets("vrrp_garp_master_refresh_repeat", "N", |r, d, a| {
+        d.defaults.garp_refresh_repeat = repeat(r, a).or(d.defaults.garp_refresh_repeat);
+    }),
+    Keyword::sets("vrrp_garp_lower_prio_delay", "SECS", |r, d, a| {
+        d.defaults.garp_lower_delay = whole_seconds(r, a).or(d.defaults.garp_lower_delay);
+    }),
+    Keyword::sets("vrrp_garp_lower_prio_repeat", "N", |r, d, a| {
+        let repeat = r.small(a, 0..=i32::MAX.into());
+        d.defaults.garp_lower_repeat = repeat.or(d.defaults.garp_lower_repeat);
+    }),
+    Keyword::sets("vrrp_garp_interval", "SECS", |r, d, a| {
+        d.vrrp.garp_interval = r.timer(a, 0.0..=LONGEST).unwrap_or(d.vrrp.garp_interval);
+    }),
+    Keyword::sets("vrrp_gna_interval", "SECS", |r, d, a| {
+        d.vrrp.gna_interval = r.timer(a, 0.0..=LONGEST).unwrap_or(d.vrrp.gna_interval);
+    }),
+    Keyword::sets("vrrp_min_garp", "[BOOL]", |r, d, a| {
+        d.defaults.min_garp = r.flag(a).unwrap_or(d.defaults.min_garp);
+    }),
+    Keyword::sets("vrrp_garp_extra_if", "[all] SECS", |r, d, a| {
+        d.defaults.garp_extra = garp_extra(r, a).unwrap_or(d.defaults.garp_extra);
+    }),
+    Keyword::sets("vrrp_vmac_garp_intvl", "[all] SECS", |r, d, a| {
+        d.defaults.garp_extra = garp_extra(r, a).unwrap_or(d.defaults.garp_extra);
+    }),
+    Keyword::sets("vrrp_down_timer_adverts", "1-100", |r, d, a| {
+        let adverts = r.small(a, 1..=100);
+        d.defaults.down_timer_adverts = adverts.unwrap_or(d.defaults.down_timer_adverts);
+    }),
+    Keyword::sets("vrrp_lower_prio_no_advert", "[BOOL]", |r, d, a| {
+        d.defaults.lower_prio_no_advert = r.flag(a).unwrap_or(d.defaults.lower_prio_no_advert);
+    }),
+    Keyword::sets("vrrp_higher_prio_send_advert", "[BOOL]", |r, d, a| {
+        let flag = r.flag(a);
+        d.defaults.higher_prio_send_advert = flag.unwrap_or(d.defaults.higher_prio_send_advert);
+    }),
+    Keyword::sets("vrrp_strict", "[BOOL]", |r, d, a| {
+        d.defaults.strict = r.flag(a).unwrap_or(d.defaults.strict);
+    }),
+    Keyword::sets("vrrp_skip_check_adv_addr", "[BOOL]", |r, d, a| {
+        d.defaults.skip_check_adv_addr = r.flag(a).unwrap_or(d.defaults.skip_check_adv_addr);
+    }),
+    Keyword::sets("vrrp_check_unicast_src", "[BOOL]", |r, d, a| {
+        d.defaults.check_unicast_src = r.flag(a).unwrap_or(d.defaults.check_unicast_src);
+    }),
+    Keyword::sets("v3_checksum_as_v2", "[BOOL]", |r, d, a| {
+        d.defaults.checksum_as_v2 = r.flag(a).unwrap_or(d.defaults.checksum_as_v2);
+    }),
+    Keyword::sets("vrrp_owner_ignore_adverts", "[BOOL]", |r, d, a| {
+        d.defaults.owner_ignore_adverts = r.flag(a).unwrap_or(d.defaults.owner_ignore_adverts);
+    }),
+    Keyword::sets("vrrp_startup_delay", "SECS", |r, d, a| {
+        d.vrrp.startup_delay = r.timer(a, 0.0..=LONGEST).unwrap_or(d.vrrp.startup_delay);
+    }),
+    Keyword::sets("vrrp_delay_after_boot", "SECS", |r, d, a| {
+        d.vrrp.delay_after_boot = r.timer(a, 0.0..=LONGEST).unwrap_or(d.vrrp.delay_after_boot);
+    }),
+    Keyword::sets("log_unknown_vrids", "[BOOL]", |r, d, a| {
+        d.vrrp.log_unknown_vrids = r.flag(a).unwrap_or(d.vrrp.log_unknown_vrids);
+    }),
+    Keyword::sets("default_interface", "IF", |r, d, a| {
+        if let Some(word) = r.need(a, "an interface") {
+            r.check_interface(word);
+            d.vrrp.default_interface = word.text.clone();
+        }
+    }),
+    Keyword::sets("dynamic_interfaces", "[allow_if_changes]", |_, d, a| {
+        a.take_word("allow_if_changes");
+        d.vrrp.dynamic_interfaces = true;
+    }),
+    Keyword::sets("vrrp_notify_priority_changes", "BOOL", |r, d, a| {
+        let flag = r.flag(a);
+        d.defaults.notify_priority_changes = flag.unwrap_or(d.defaults.notify_priority_changes);
+    }),
+    Keyword::nothing(
+        "vrrp_rx_bufs_policy",
+        "MTU|ADVERT|N",
+        "receive buffers are as large as the kernel makes them, or `kernel_rx_buf_size`",
+    ),
+    Keyword::nothing(
+        "vrrp_rx_bufs_multiplier",
+        "N",
+        "receive buffers are as large as the kernel makes them, or `kernel_rx_buf_size`",
+    ),
+    Keyword::sets("vmac_prefix", "STRING", |r, d, a| {
+        d.vrrp.vmac_prefix = r.text(a, "a prefix").unwrap_or_default();
+    }),
+    Keyword::sets("vmac_addr_prefix", "STRING", |r, d, a| {
+        d.vrrp.vmac_addr_prefix = r.text(a, "a prefix").unwrap_or_default();
+    }),
+    Keyword::nothing(
+        "disable_local_igmp",
+        "",
+        "hosts are told of multicast groups by the interface below, never by a virtual MAC",
+    ),
+    Keyword::sets("nftables", "[TABLE]", |_, d, a| {
+        if let Some(word) = a.take() {
+            d.vrrp.nftables_table = word.text.clone();
+        }
+    }),
+    Keyword::sets("nftables_priority", "N", |r, d, a| {
+        let priority = r.small(a, i32::MIN.into()..=i32::MAX.into());
+        d.vrrp.nftables_priority = priority.unwrap_or(d.vrrp.nftables_priority);
+    }),
+    Keyword::nothing(
+        "nftables_ifindex",
+        "",
+        "rules name interfaces, which survive their deletion",
+    ),
+    Keyword::sets("nftables_counters", "", |_, d, _| {
+        d.vrrp.nftables_counters = true
+    }),
+    Keyword::nothing("vrrp_iptables", "[IN [OUT]]", OWN_FIREWALL),
+    Keyword::nothing("vrrp_ipsets", "[NAME …]", OWN_FIREWALL),
+];
+
+/// The table of services.
+pub const IPVS: &[Keyword<GlobalDraft>] = &[
+    Keyword::sets(
+        "lvs_sync_daemon",
+        "IF [[inst] VI] [id N] [maxlen N] [port N] [ttl N] [group IP]",
+        sync_daemon,
+    ),
+    Keyword::sets("lvs_timeouts", "[tcp N] [tcpfin N] [udp N]", timeouts),
+    Keyword::sets("lvs_flush", "", |_, d, _| d.globals.lvs_flush = true),
+    Keyword::sets("lvs_flush_on_stop", "[VS]", |_, d, a| {
+        d.globals.lvs_flush_on_stop = flush_on_stop(a);
+    }),
+    Keyword::sets("lvs_flush_onstop", "[VS]", |_, d, a| {
+        d.globals.lvs_flush_on_stop = flush_on_stop(a);
+    }),
+    Keyword::nothing("nftables_ipvs", "[TABLE]", NO_NFT_SERVICES),
+    Keyword::nothing("nftables_ipvs_priority", "N", NO_NFT_SERVICES),
+    Keyword::nothing("nftables_ipvs_start_fwmark", "N", NO_NFT_SERVICES),
+    Keyword::sets("rs_init_notifies", "", |_, d, _| {
+        d.globals.rs_init_notifies = true
+    }),
+];
+
+/// The versions of VRRP.
+pub const VERSIONS: &[(&str, VrrpVersion)] = &[("2", VrrpVersion::V2), ("3", VrrpVersion::V3)];
+
+/// Seconds without a fraction.
+pub fn whole_seconds(reader: &mut Reader<'_>, args: &mut Args<'_>) -> Option<Duration> {
+    Some(Duration::from_secs(
+        reader.small(args, 0..=i32::MAX.into())?,
+    ))
+}
+
+/// How often something is repeated; 0 counts as 1.
+pub fn repeat(reader: &mut Reader<'_>, args: &mut Args<'_>) -> Option<u32> {
+    Some(reader.small::<u32>(args, 0..=i32::MAX.into())?.max(1))
+}
+
+/// `[all] SECS`.
+pub fn garp_extra(reader: &mut Reader<'_>, args: &mut Args<'_>) -> Option<(Duration, bool)> {
+    let all = args.take_word("all");
+    let secs = reader.small(args, 0..=86400)?;
+    Some((Duration::from_secs(secs), all))
+}
+
+/// A multicast address of a family; of link-local scope for IPv6.
+pub fn multicast(reader: &mut Reader<'_>, args: &mut Args<'_>, four: bool) -> Option<IpAddr> {
+    let word = reader.need(args, "a multicast address")?;
+    let address = reader.address_of(word)?;
+    let good = match address {
+        IpAddr::V4(address) => four && address.is_multicast(),
+        IpAddr::V6(address) => !four && address.segments()[0] & 0xff0f == 0xff02,
+    };
+    if !good {
+        let kind = if four {
+            "IPv4 multicast"
+        } else {
+            "link-local IPv6 multicast"
+        };
+        reader.error(&word.at, format!("`{address}` is no {kind} address"));
+    }
+    good.then_some(address)
+}
+
+fn fifo(reader: &mut Reader<'_>, draft: &mut FifoDraft, args: &mut Args<'_>) {
+    draft.at = Some(args.at());
+    let path = reader.text(args, "a path");
+    let owner = if args.peek().is_some() {
+        reader.user(args)
+    } else {
+        None
+    };
+    let fifo = path.map(|path| Fifo {
+        path,
+        owner,
+        script: None,
+    });
+    reader.once(&mut draft.fifo, fifo, args);
+}
+
+fn fifo_script(reader: &mut Reader<'_>, draft: &mut FifoDraft, args: &mut Args<'_>) {
+    draft.at.get_or_insert_with(|| args.at());
+    let script = reader.script(args);
+    reader.once(&mut draft.script, script, args);
+}
+
+fn flush_on_stop(args: &mut Args<'_>) -> FlushOnStop {
+    if args.take_word("VS") {
+        FlushOnStop::VirtualServers
+    } else {
+        FlushOnStop::Everything
+    }
+}
+
+/// Modes by the names of `umask(2)`'s bits, and sums of them.
+const MODES: &[(&str, u32)] = &[
+    ("IRUSR", 0o400),
+    ("IWUSR", 0o200),
+    ("IXUSR", 0o100),
+    ("IRWXU", 0o700),
+    ("IRGRP", 0o040),
+    ("IWGRP", 0o020),
+    ("IXGRP", 0o010),
+    ("IRWXG", 0o070),
+    ("IROTH", 0o004),
+    ("IWOTH", 0o002),
+    ("IXOTH", 0o001),
+    ("IRWXO", 0o007),
+];
+
+fn umask(reader: &mut Reader<'_>, draft: &mut GlobalDraft, args: &mut Args<'_>) {
+    let Some(first) = reader.need(args, "file mode bits") else {
+        return;
+    };
+    let at = first.at.clone();
+    let mut text = first.text.clone();
+    args.rest()
+        .iter()
+        .for_each(|word| text.push_str(&word.text));
+    let bits = if text.starts_with(|c: char| c.is_ascii_digit()) {
+        super::sequence::integer(&text)
+            .ok()
+            .and_then(|n| u32::try_from(n).ok())
+    } else {
+        text.split('|').try_fold(0, |bits, name| {
+            let name = name.trim_start_matches("S_");
+            let found = MODES.iter().find(|(known, _)| *known == name);
+            found.map(|(_, bit)| bits | bit)
+        })
+    };
+    match bits.filter(|bits| *bits <= 0o777) {
+        Some(bits) => draft.globals.umask = Some(bits),
+        None => reader.error(
+            &at,
+            format!("`{text}` are no file mode bits, as 0177 or IRWXG|IRWXO"),
+        ),
+    }
+}
+
+fn timeouts(reader: &mut Reader<'_>, draft: &mut GlobalDraft, args: &mut Args<'_>) {
+    /// IPVS takes 31 days at most.
+    const LONGEST: i64 = 31 * 86400;
+    let at = args.at();
+    let mut set = Timeouts {
+        tcp: 0,
+        tcp_fin: 0,
+        udp: 0,
+    };
+    let mut any = false;
+    while let Some(word) = args.take() {
+        let field = match word.text.as_str() {
+            "tcp" => &mut set.tcp,
+            "tcpfin" => &mut set.tcp_fin,
+            "udp" => &mut set.udp,
+            other => {
+                reader.error(
+                    &word.at,
+                    format!("`{other}` is none of tcp, tcpfin and udp"),
+                );
+                continue;
+            }
+        };
+        if let Some(value) = reader.small(args, 1..=LONGEST) {
+            *field = value;
+            any = true;
+        }
+    }
+    if any {
+        draft.globals.lvs_timeouts = set;
+    } else {
+        reader.error(&at, "there is no timeout behind it");
+    }
+}
+
+fn sync_daemon(reader: &mut Reader<'_>, draft: &mut GlobalDraft, args: &mut Args<'_>) {
+    let at = args.at();
+    let Some(interface) = reader.need(args, "an interface") else {
+        return;
+    };
+    if draft.globals.lvs_sync_daemon.is_some() {
+        reader.error(
+            &at,
+            "there is an lvs_sync_daemon already; this one is left out",
+        );
+        args.rest();
+        return;
+    }
+    reader.check_interface(interface);
+    let mut spec = DaemonSpec {
+        role: DaemonRole::Master,
+        interface: interface.text.clone(),
+        syncid: 0,
+        max_len_bytes: None,
+        group: None,
+        port: None,
+        ttl: None,
+    };
+    const OPTIONS: [&str; 6] = ["inst", "id", "maxlen", "port", "ttl", "group"];
+    let mut instance = None;
+    if let Some(word) = args.peek()
+        && !OPTIONS.contains(&word.text.as_str())
+    {
+        args.take();
+        instance = Some(word.text.clone());
+        if let Some(word) = args.peek()
+            && !OPTIONS.contains(&word.text.as_str())
+        {
+            reader.warn(&word.at, "a number alone is the old form of `id N`");
+            draft.sync_id = reader.small(args, 0..=255);
+        }
+    }
+    while let Some(word) = args.take() {
+        match word.text.as_str() {
+            "inst" => instance = reader.text(args, "a vrrp_instance"),
+            "id" => draft.sync_id = reader.small(args, 0..=255),
+            "maxlen" => {
+                spec.max_len_bytes = reader.small(args, 1..=65507).and_then(NonZeroU16::new)
+            }
+            "port" => spec.port = reader.small(args, 1..=65535).and_then(NonZeroU16::new),
+            "ttl" => spec.ttl = reader.small(args, 1..=255),
+            "group" => {
+                let group = reader.address(args);
+                spec.group = group.filter(IpAddr::is_multicast);
+                if let (Some(group), None) = (group, spec.group) {
+                    reader.error(&word.at, format!("`{group}` is no multicast address"));
+                }
+            }
+            other => reader.error(
+                &word.at,
+                format!("`{other}` is no option of lvs_sync_daemon"),
+            ),
+        }
+    }
+    spec.syncid = draft.sync_id.unwrap_or(0);
+    draft.globals.lvs_sync_daemon = Some(SyncDaemon { spec, instance });
+}
