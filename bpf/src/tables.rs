@@ -17,7 +17,7 @@ use pointsman_core::layout::{
 use pointsman_core::next_hop::Refreshed;
 use pointsman_core::wire::sctp;
 use pointsman_core::{
-    ftp, locality, mark, open, outgoing, overload, persist, proto, rare, reuse, sched, sip, track,
+    ftp, local, locality, mark, open, outgoing, overload, persist, proto, rare, reuse, sched, sip, track,
 };
 
 use crate::maps::{
@@ -176,8 +176,19 @@ impl<C> Tables for Kernel<'_, C> {
     }
 
     #[inline(always)]
-    fn search_apart(&self, hash: Hash, key: &Key, now: u32) -> u32 {
-        pm_search(hash.0, key.addresses, key.ports, key.proto.into(), now)
+    fn search_apart(&self, hash: Hash, key: &Key, now: u32, but: u32) -> u32 {
+        let ports = u64::from(key.ports) | u64::from(key.proto) << 32;
+        pm_search(hash.0, key.addresses, ports, now, but)
+    }
+
+    #[inline(always)]
+    fn attempt_apart(&self, server: u32) -> u32 {
+        pm_attempt(server)
+    }
+
+    #[inline(always)]
+    fn local_apart(&self, server: u32) -> u32 {
+        pm_local(server)
     }
 
     #[inline(always)]
@@ -433,17 +444,32 @@ const BARE: Kernel<'static, ()> = Kernel(&());
 /// [`conn::search`].
 #[inline(never)]
 #[unsafe(no_mangle)]
-extern "C" fn pm_search(hash: u64, addresses: u64, ports: u32, proto: u32, now: u32) -> u32 {
+extern "C" fn pm_search(hash: u64, addresses: u64, ports: u64, now: u32, but: u32) -> u32 {
     conn::search(
         &BARE,
         Hash(hash),
         &Key {
             addresses,
-            ports,
-            proto: proto as u8,
+            ports: ports as u32,
+            proto: (ports >> 32) as u8,
         },
         now,
+        but,
     )
+}
+
+/// [`local::attempt`].
+#[inline(never)]
+#[unsafe(no_mangle)]
+extern "C" fn pm_attempt(server: u32) -> u32 {
+    local::attempt(&BARE, server)
+}
+
+/// [`local::pick`].
+#[inline(never)]
+#[unsafe(no_mangle)]
+extern "C" fn pm_local(server: u32) -> u32 {
+    local::pick(&BARE, server)
 }
 
 /// [`conn::claim`].

@@ -1,4 +1,5 @@
 use std::io;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use http_body_util::{BodyExt, Full};
@@ -194,6 +195,24 @@ impl Client {
     /// As [`Client::add_service`].
     pub fn delete_server(&self, service: &ServiceKey, server: &ServerKey) -> Result<(), Error> {
         self.call(Method::DELETE, &server_path(service, server), NOTHING)
+    }
+
+    /// Adds a local address to a service's pool.
+    ///
+    /// # Errors
+    /// As [`Client::add_service`].
+    pub fn add_local_address(&self, service: &ServiceKey, address: IpAddr) -> Result<(), Error> {
+        let path = format!("{}/local-addresses/{address}", service_path(service));
+        self.call(Method::PUT, &path, NOTHING)
+    }
+
+    /// Removes a local address from a service's pool.
+    ///
+    /// # Errors
+    /// As [`Client::add_service`].
+    pub fn delete_local_address(&self, service: &ServiceKey, address: IpAddr) -> Result<(), Error> {
+        let path = format!("{}/local-addresses/{address}", service_path(service));
+        self.call(Method::DELETE, &path, NOTHING)
     }
 
     /// Applies changes in order, each by itself: one that is refused does not stop the next. The

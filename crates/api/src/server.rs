@@ -122,6 +122,10 @@ fn router(commands: mpsc::Sender<Command>) -> Router {
             "/v1/services/{service}/servers/{server}",
             put(edit_server).delete(delete_server),
         )
+        .route(
+            "/v1/services/{service}/local-addresses/{address}",
+            put(add_local_address).delete(delete_local_address),
+        )
         .route("/v1/batch", post(batch))
         .route("/v1/transaction", post(transaction))
         .route("/v1/zero", post(zero))
@@ -210,10 +214,12 @@ fn status_of(error: &Error) -> StatusCode {
         Error::NoSuchService
         | Error::NoSuchDestination
         | Error::NoSuchDaemon
+        | Error::NoSuchAddress
         | Error::NoSuchInterface(_) => StatusCode::NOT_FOUND,
-        Error::ServiceExists | Error::DestinationExists | Error::DaemonExists => {
-            StatusCode::CONFLICT
-        }
+        Error::ServiceExists
+        | Error::DestinationExists
+        | Error::DaemonExists
+        | Error::AddressExists => StatusCode::CONFLICT,
         Error::SchedulerNotFound(_)
         | Error::Invalid(_)
         | Error::OutOfRange(_)
@@ -337,6 +343,26 @@ async fn delete_server(
     owner
         .change(Change::DeleteServer { service, server }, StatusCode::OK)
         .await
+}
+
+async fn add_local_address(
+    State(owner): State<Owner>,
+    Path((service, address)): Path<(String, String)>,
+) -> Answer {
+    let service = text::parse_service(&service)?;
+    let address = text::parse_address(&address)?;
+    let change = Change::AddLocalAddress { service, address };
+    owner.change(change, StatusCode::CREATED).await
+}
+
+async fn delete_local_address(
+    State(owner): State<Owner>,
+    Path((service, address)): Path<(String, String)>,
+) -> Answer {
+    let service = text::parse_service(&service)?;
+    let address = text::parse_address(&address)?;
+    let change = Change::DeleteLocalAddress { service, address };
+    owner.change(change, StatusCode::OK).await
 }
 
 async fn batch(State(owner): State<Owner>, bytes: Bytes) -> Answer {

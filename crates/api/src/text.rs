@@ -77,6 +77,12 @@ pub(crate) fn parse_server(text: &str) -> Result<ServerKey, Error> {
         .ok_or_else(|| Error::Invalid(format!("server {text:?}; expected ADDRESS,PORT")))
 }
 
+/// Reads an address.
+pub(crate) fn parse_address(text: &str) -> Result<IpAddr, Error> {
+    text.parse()
+        .map_err(|_| Error::Invalid(format!("{text:?}; expected an address")))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

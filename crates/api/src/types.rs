@@ -107,6 +107,9 @@ pub struct TableStatus {
     /// ICMP errors not sent because of many others before.
     #[serde(default)]
     pub errors_untold: u64,
+    /// Packets by FULLNAT that should have told their client's address (`--toa`) and had no room for it.
+    #[serde(default)]
+    pub clients_untold: u64,
 }
 
 /// How packets reach a real server.

@@ -76,6 +76,7 @@ async fn own(mut commands: mpsc::Receiver<Command>) -> Vec<Change> {
                             spec: spec.clone(),
                             counters: Counters::default(),
                             rates: Rates::default(),
+                            local_addresses: Vec::new(),
                             servers: Vec::new(),
                         };
                         match services.insert(spec.key.to_string(), view) {

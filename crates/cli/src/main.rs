@@ -18,6 +18,7 @@ mod director;
 mod import;
 mod ipvsadm;
 mod lab;
+mod local_address;
 mod mark;
 mod proc;
 mod realserver;
@@ -63,6 +64,8 @@ enum Command {
     Realserver(realserver::RealserverArgs),
     /// Rules that give packets firewall marks, for services of marks.
     Mark(mark::MarkArgs),
+    /// Addresses of the director that FULLNAT puts in the client's place.
+    LocalAddress(local_address::LocalAddressArgs),
     /// Show or set the variables of net.ipv4.vs.
     Sysctl(sysctl::SysctlArgs),
     /// Say what is wrong with a configuration file.
@@ -110,6 +113,7 @@ fn main() -> ExitCode {
         Command::Restore(args) => restore::run(&args),
         Command::Realserver(args) => realserver::run(&args),
         Command::Mark(args) => mark::run(&args),
+        Command::LocalAddress(args) => local_address::run(&args),
         Command::Sysctl(args) => sysctl::run(&args),
         Command::Check(args) => check::run(&args),
         Command::Lab(args) => lab::run(&args),

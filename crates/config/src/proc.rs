@@ -38,6 +38,7 @@ pub fn print_services(
             let key = server.spec.key;
             let forward = match server.spec.forwarding {
                 Forwarding::Masquerade => "Masq",
+                Forwarding::FullNat => "FullNat",
                 Forwarding::Local => "Local",
                 Forwarding::Tunnel(_) => "Tunnel",
                 Forwarding::Route => "Route",

@@ -154,6 +154,7 @@ prop_compose! {
             spec,
             counters: Counters::default(),
             rates: Rates::default(),
+            local_addresses: Vec::new(),
             servers: servers.into_values().collect(),
         }
     }

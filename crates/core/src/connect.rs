@@ -9,8 +9,10 @@ use crate::conn::{
 };
 use crate::drop::Drop;
 use crate::forward;
+use crate::forward::fullnat;
 use crate::host::Tables;
 use crate::layout::{FIRST_STATE, NextHop, Runtime, ServerRecord, WAYS, Wanted};
+use crate::local;
 use crate::next_hop;
 use crate::open::{self, FTP, NO_SERVICE};
 use crate::proto::{self, sctp, tcp};
@@ -70,13 +72,26 @@ pub fn connect<T: Tables>(
         (*wanted).way = hop.way;
         (*wanted).mtu = hop.mtu;
         (*wanted).epoch = epoch;
-        match first_word(wanted, server, local, from_here, track::is_secure(runtime)) {
+        match first_word(
+            tables,
+            wanted,
+            server,
+            local,
+            from_here,
+            track::is_secure(runtime),
+        ) {
             Some(word) => word,
             None => return Outcome::refuse(Drop::NoTunnelSource),
         }
     };
-    // SAFETY: as above.
-    if unsafe { open::is_one_packet(tables, wanted) } {
+    let method = (word.kind() & KIND_METHOD) as u8;
+    let fullnat = forward::is_fullnat(method);
+    if fullnat && local {
+        // Only between the families: the director's own stack is not spoken to in another one.
+        return Outcome::refuse(Drop::NoRoute);
+    }
+    // SAFETY: as above. Replies by FULLNAT go to an address and port that only a slot knows.
+    if !fullnat && unsafe { open::is_one_packet(tables, wanted) } {
         return if tables.fill_apart(one_packet_slot(tables), NO_PARTNER, index, word) {
             Outcome::ONE_PACKET
         } else {
@@ -90,20 +105,29 @@ pub fn connect<T: Tables>(
     }
     // Where replies need translation, their slot exists before the request's can be found.
     let mut partner = NO_PARTNER;
-    let nat = (word.kind() & KIND_METHOD) as u8 == forward::NAT;
-    if (nat || local || from_here) && word.kind() & KIND_WILDCARD == 0 {
+    if (forward::translates(method) || local || from_here) && word.kind() & KIND_WILDCARD == 0 {
         let loopback = if from_here && !local {
             KIND_TO_LOOPBACK
         } else {
             0
         };
+        let class = if fullnat {
+            // SAFETY: as above.
+            unsafe { local::class(word.proto(), server) }
+        } else {
+            word.proto()
+        };
         let reply = Word::new(
-            word.proto(),
+            class,
             word.flags() & FLAG_NO_OUTPUT | FLAG_REPLY,
             word.state(),
             word.kind() | loopback,
         );
-        partner = tables.reply_apart(index, reply, claimed);
+        partner = if fullnat {
+            make_full_reply(tables, index, reply, claimed)
+        } else {
+            tables.reply_apart(index, reply, claimed)
+        };
         if partner >= REPLY_REFUSED {
             if let Some(request) = conn::slot(tables, claimed) {
                 conn::release(request.slot);
@@ -120,6 +144,27 @@ pub fn connect<T: Tables>(
         return Outcome::refuse(Drop::Internal);
     }
     settle_race(tables, wanted, claimed)
+}
+
+/// Ports that are tried when another CPU takes the one that was found.
+const RACES: u32 = 4;
+
+/// The slot of the wanted connection's replies by FULLNAT, as [`make_reply`]: with a local port that is
+/// this connection's alone.
+#[inline(always)]
+fn make_full_reply<T: Tables>(tables: &T, index: u32, word: Word, partner: u32) -> u32 {
+    let mut made = REPLY_REFUSED | Drop::LocalPortsExhausted as u32;
+    for _ in 0..RACES {
+        let refused = tables.local_apart(index);
+        if refused != 0 {
+            return refused;
+        }
+        made = tables.reply_apart(index, word, partner);
+        if made != REPLY_REFUSED | Drop::TupleBusy as u32 {
+            return made;
+        }
+    }
+    made
 }
 
 /// Fills the claimed slot of the wanted connection's request and makes it visible. The slot of this
@@ -238,7 +283,7 @@ unsafe fn is_own_vip(wanted: *const Wanted) -> bool {
 fn settle_race<T: Tables>(tables: &T, wanted: *const Wanted, mine: u32) -> Outcome {
     // SAFETY: the record is this CPU's.
     let (key, hash) = unsafe { ((*wanted).flow.key, Hash((*wanted).hash)) };
-    let first = tables.search_apart(hash, &key, tables.now());
+    let first = tables.search_apart(hash, &key, tables.now(), NO_SLOT);
     let Some(own) = conn::slot(tables, mine) else {
         return Outcome::refuse(Drop::Internal);
     };
@@ -262,7 +307,8 @@ fn settle_race<T: Tables>(tables: &T, wanted: *const Wanted, mine: u32) -> Outco
 /// # Safety
 /// `wanted` is this CPU's record, `server` lives as long as the maps.
 #[inline(always)]
-unsafe fn first_word(
+unsafe fn first_word<T: Tables>(
+    tables: &T,
     wanted: *const Wanted,
     server: *const ServerRecord,
     local: bool,
@@ -281,7 +327,11 @@ unsafe fn first_word(
             (*wanted).flow.key.dport(),
         )
     };
-    let nat = method == forward::NAT;
+    let (wide, tcp) = (class & proto::WIDE != 0, proto::base(class) == proto::TCP);
+    // A server that is the director itself needs no local address to find the way back.
+    // SAFETY: passed on to the caller.
+    let method = unsafe { fullnat::method(tables, server, method, (wide, tcp), local) };
+    let nat = forward::translates(method);
     // A client on the director that took the VIP for its own address: the real server owns the VIP
     // too and could not answer it, so the packet leaves with the director's own address.
     // SAFETY: passed on to the caller.
@@ -316,7 +366,7 @@ unsafe fn first_word(
     kind |= u32::from(method);
     kind |= if local { KIND_TO_STACK } else { 0 };
     kind |= if borrowed { KIND_REWRITE } else { 0 };
-    if nat && class & proto::BASE == proto::TCP && dport.get() == FTP {
+    if method == forward::NAT && class & proto::BASE == proto::TCP && dport.get() == FTP {
         kind |= KIND_FTP;
     }
     Some(Word::new(class, no_output | inactive, state, kind))
@@ -338,8 +388,9 @@ pub fn make_reply<T: Tables>(tables: &T, index: u32, word: Word, partner: u32) -
     // SAFETY: the records live as long as the maps, the wanted one is this CPU's.
     let expires = now.wrapping_add(unsafe { first_life(runtime, wanted, word) });
     let class = word.proto();
-    let wide = class & proto::WIDE != 0;
-    let nat = (word.kind() & KIND_METHOD) as u8 == forward::NAT;
+    let method = (word.kind() & KIND_METHOD) as u8;
+    let nat = forward::translates(method);
+    let fullnat = forward::is_fullnat(method);
     let borrowed = word.kind() & KIND_REWRITE != 0;
     // SAFETY: the records live as long as the maps, the wanted one is this CPU's.
     let (key, hash, request) = unsafe {
@@ -350,7 +401,9 @@ pub fn make_reply<T: Tables>(tables: &T, index: u32, word: Word, partner: u32) -
         } else {
             &raw const (*wanted).destination
         };
-        let to = if borrowed {
+        let to = if fullnat {
+            &raw const (*wanted).local
+        } else if borrowed {
             &raw const (*server).tunnel_source
         } else {
             &raw const (*wanted).source
@@ -360,14 +413,19 @@ pub fn make_reply<T: Tables>(tables: &T, index: u32, word: Word, partner: u32) -
         } else {
             u32::from(request.dport().raw())
         };
-        let ports = port | u32::from(request.sport().raw()) << 16;
+        let own = if fullnat {
+            (*wanted).lport
+        } else {
+            u32::from(request.sport().raw())
+        };
+        let ports = port & 0xffff | own << 16;
         let key = Key::of(class, &*from, &*to, ports, seed);
         (key, key.hash(seed), request)
     };
-    let other = tables.search_apart(hash, &key, now);
+    let other = tables.search_apart(hash, &key, now, NO_SLOT);
     if other != NO_SLOT
         && let Some(other) = conn::check(tables, other, hash, &key, now)
-        && !gives_way(tables, &other)
+        && (fullnat || !gives_way(tables, &other))
     {
         return REPLY_REFUSED | Drop::TupleBusy as u32;
     }
@@ -389,7 +447,9 @@ pub fn make_reply<T: Tables>(tables: &T, index: u32, word: Word, partner: u32) -
             new_addresses,
             request.ports.rotate_left(16),
         );
-        if wide && let Some(record) = tables.wide(claimed) {
+        if (class | request.proto) & proto::WIDE != 0
+            && let Some(record) = tables.wide(claimed)
+        {
             copy(
                 &raw mut (*record).source,
                 if nat {
@@ -400,7 +460,9 @@ pub fn make_reply<T: Tables>(tables: &T, index: u32, word: Word, partner: u32) -
             );
             copy(
                 &raw mut (*record).destination,
-                if borrowed {
+                if fullnat {
+                    &raw const (*wanted).local
+                } else if borrowed {
                     &raw const (*server).tunnel_source
                 } else {
                     &raw const (*wanted).source
@@ -419,7 +481,13 @@ pub fn make_reply<T: Tables>(tables: &T, index: u32, word: Word, partner: u32) -
         atomic::store(&raw mut (*found.slot).way, NextHop::NONE.way);
         atomic::store(&raw mut (*found.slot).epoch, Tag::stamp(found.tag, 0));
     }
-    conn::publish(tables, claimed, found.slot, hash);
+    let tag = conn::publish(tables, claimed, found.slot, hash);
+    // Two CPUs may have found the same port free: each publishes, then looks, so that at least one of them
+    // sees the other, and leaves it the port.
+    if fullnat && tables.search_apart(hash, &key, now, claimed) != NO_SLOT {
+        tables.kill_apart(claimed, tag);
+        return REPLY_REFUSED | Drop::TupleBusy as u32;
+    }
     claimed
 }
 
@@ -455,20 +523,32 @@ unsafe fn write_request<T: Tables>(
         let client = (*wanted).source.0[0];
         let rip = atomic::load(&raw const (*server).rip.0[0]);
         let own = atomic::load(&raw const (*server).tunnel_source.0[0]);
+        let fullnat = forward::is_fullnat(method);
         let (source, destination) = match method {
+            _ if fullnat => ((*wanted).local.0[0], rip),
             forward::NAT => (client, rip),
             forward::TUNNEL => (own, rip),
             _ => (if borrowed { own } else { client }, vip),
         };
         let new_addresses = u64::from(source) | u64::from(destination) << 32;
-        let rport = if method == forward::NAT {
+        let rport = if forward::translates(method) {
             (*wanted).rport
         } else {
             u32::from(key.dport().raw())
         };
-        let new_ports = u32::from(key.sport().raw()) | rport << 16;
-        fill(request.slot, &key, word, new_addresses, new_ports);
-        if key.proto & proto::WIDE != 0
+        let sport = if fullnat {
+            (*wanted).lport
+        } else {
+            u32::from(key.sport().raw())
+        };
+        fill(
+            request.slot,
+            &key,
+            word,
+            new_addresses,
+            sport & 0xffff | rport << 16,
+        );
+        if (key.proto & proto::WIDE != 0 || method == forward::FULLNAT_CROSS)
             && let Some(record) = tables.wide(request.index)
         {
             copy(&raw mut (*record).source, &raw const (*wanted).source);
@@ -478,7 +558,9 @@ unsafe fn write_request<T: Tables>(
             );
             copy(
                 &raw mut (*record).new_source,
-                if borrowed {
+                if fullnat {
+                    &raw const (*wanted).local
+                } else if borrowed {
                     &raw const (*server).tunnel_source
                 } else {
                     &raw const (*wanted).source
@@ -486,7 +568,7 @@ unsafe fn write_request<T: Tables>(
             );
             copy(
                 &raw mut (*record).new_destination,
-                if method == forward::NAT {
+                if forward::translates(method) {
                     &raw const (*server).rip
                 } else {
                     &raw const (*wanted).destination

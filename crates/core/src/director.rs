@@ -549,12 +549,16 @@ fn rewrite<P: Packet, M: Mode>(
     let tunnelled = method == forward::TUNNEL && !delivered;
     let mut done = Some(());
     if M::RARE && flow.inner != 0 {
-        if method == forward::NAT {
-            done = related::translate(packet, flow, to, word.is_reply(), delivered);
+        if forward::translates(method) {
+            let outer = related::Outer::of(method, word.is_reply());
+            done = related::translate(packet, flow, to, outer, delivered);
         } else if !delivered && !tunnelled {
             done = related::pass_on::<P, M>(packet, flow);
         }
-    } else if method == forward::NAT || kind & KIND_REWRITE != 0 || kind & KIND_TO_LOOPBACK != 0 {
+    } else if forward::translates(method)
+        || kind & KIND_REWRITE != 0
+        || kind & KIND_TO_LOOPBACK != 0
+    {
         // Inside a tunnel only the source of a client on the director changes.
         const SOURCE: u64 = 0xffff_ffff;
         let mut inner = *to;

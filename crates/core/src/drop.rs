@@ -51,6 +51,9 @@ reasons! {
     DropRate = 17, "drop-rate", "new connection given up under pressure (drop_packet)";
     NoCallId = 18, "no-call-id", "packet of a service with the sip engine has no Call-ID";
     NoConnection = 20, "no-connection", "packet of a real server by NAT without a connection; the server was told by ICMP";
+    NoLocalAddress = 19, "no-local-address", "the service has no local address of the family of a real server by FULLNAT";
+    LocalPortsExhausted = 21, "local-ports-exhausted", "all local addresses have no port left to a real server by FULLNAT";
+    ClientAddress = 22, "client-address", "packet by FULLNAT that cannot be forwarded with its client's address told";
     Internal = 16, "internal", "a table entry that must exist was missing: please report";
 }
 

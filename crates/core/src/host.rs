@@ -14,6 +14,7 @@ use crate::layout::{
     CallId, Control, Egress, MarkRule, NextHop, Runtime, Schedule, ServerRecord, ServiceId,
     ServiceRecord, Stats, Wanted, Wide,
 };
+use crate::local;
 use crate::locality;
 use crate::mark;
 use crate::next_hop::{self, Refreshed};
@@ -298,11 +299,27 @@ pub trait Tables {
 
     /// [`conn::search`].
     #[inline(always)]
-    fn search_apart(&self, hash: Hash, key: &Key, now: u32) -> u32
+    fn search_apart(&self, hash: Hash, key: &Key, now: u32, but: u32) -> u32
     where
         Self: Sized,
     {
-        conn::search(self, hash, key, now)
+        conn::search(self, hash, key, now, but)
+    }
+    /// [`local::attempt`].
+    #[inline(always)]
+    fn attempt_apart(&self, server: u32) -> u32
+    where
+        Self: Sized,
+    {
+        local::attempt(self, server)
+    }
+    /// [`local::pick`].
+    #[inline(always)]
+    fn local_apart(&self, server: u32) -> u32
+    where
+        Self: Sized,
+    {
+        local::pick(self, server)
     }
     /// [`conn::claim`].
     #[inline(always)]

@@ -8,7 +8,7 @@ use crate::addr::{Address, Be16};
 use crate::parse::Flow;
 
 /// Version of this layout, kept in [`Runtime::version`].
-pub const VERSION: u32 = 3;
+pub const VERSION: u32 = 4;
 
 /// Slots in one set of the connection table.
 pub const WAYS: u32 = 8;
@@ -34,6 +34,8 @@ pub const DROP_SLOTS: u32 = 64;
 pub const EVICTIONS: u32 = 0;
 /// Index of the count of fragments that were held back until their first one came.
 pub const HELD: u32 = 63;
+/// Index of the count of packets by FULLNAT that should have told the client's address and had no room.
+pub const CLIENT_UNTOLD: u32 = 61;
 /// Index of the count of ICMP errors that were not sent, since too many were before.
 pub const UNTOLD: u32 = 62;
 
@@ -217,6 +219,8 @@ pub struct ServiceRecord {
     pub turn: u64,
     /// `turn` when the present table was made.
     pub first_turn: u64,
+    /// Local addresses of its servers by FULLNAT: a [`crate::local::Pool`].
+    pub locals: u64,
     /// `IP_VS_SVC_F_*`: [`SERVICE_PERSISTENT`], [`SERVICE_ONE_PACKET`], [`SERVICE_FALLBACK`],
     /// [`SERVICE_PORT`], and 0x20.
     pub flags: u32,
@@ -236,7 +240,9 @@ pub struct ServiceRecord {
     pub engine: u32,
     /// Entries it has in [`crate::locality`] (lblc, lblcr). Changed by the programs and user space.
     pub cached: u32,
-    _reserved: [u32; 8],
+    /// How servers by FULLNAT learn the client's address: [`CLIENT_TOA`], [`CLIENT_PROXY`], or 0.
+    pub client_address: u32,
+    _reserved: [u32; 5],
 }
 
 /// Flag of a service: clients stay with their server.
@@ -249,6 +255,11 @@ pub const SERVICE_FALLBACK: u32 = 0x08;
 pub const SERVICE_PORT: u32 = 0x10;
 /// [`ServiceRecord::engine`]: by SIP Call-ID.
 pub const ENGINE_SIP: u32 = 1;
+
+/// [`ServiceRecord::client_address`]: by TCP option 254.
+pub const CLIENT_TOA: u32 = 1;
+/// [`ServiceRecord::client_address`]: by the PROXY protocol, version 2.
+pub const CLIENT_PROXY: u32 = 2;
 
 /// Flag of a server: listed in its service. Without it packets of its connections are dropped.
 pub const SERVER_AVAILABLE: u32 = 1;
@@ -293,7 +304,11 @@ pub struct ServerRecord {
     pub in_use: u32,
     /// The last weight above zero since it was added, of which mh makes its table.
     pub last_weight: u32,
-    _line: [u32; 4],
+    /// Local ports taken so far, by FULLNAT: see [`crate::local`]. Changed by the programs.
+    pub local_turn: u32,
+    /// Jiffies when none was found last.
+    pub local_none_at: u32,
+    _line: [u32; 2],
     /// RIP.
     pub rip: Address,
     /// Source of tunnels to it; 0 until known.
@@ -395,9 +410,11 @@ pub struct Control {
     pub parent: u32,
     /// Use count of the parent's slot as its tag had it, plus one; 0 for no parent.
     pub parent_use: u32,
-    /// This slot's own children.
+    /// This slot's own children. Of a connection by FULLNAT, which has none: what remains to be told of
+    /// its client, `fullnat::TELL_*`.
     pub children: u32,
-    /// Life in jiffies that each new child gives a template.
+    /// Life in jiffies that each new child gives a template. Of a connection by FULLNAT: the sequence
+    /// number of its client's first byte.
     pub timeout: u32,
 }
 
@@ -442,6 +459,10 @@ pub struct Wanted {
     pub parent_use: u32,
     /// Real server's port the connection shall have, as raw wire order; 0 for the packet's own.
     pub rport: u32,
+    /// Address that a server by FULLNAT shall see as its client.
+    pub local: Address,
+    /// Its port, raw.
+    pub lport: u32,
     /// `KIND_*` the connection shall have besides what follows from its server.
     pub kind: u32,
     /// State the connection starts in; [`FIRST_STATE`] for what the packet makes it.

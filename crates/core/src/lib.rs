@@ -32,6 +32,7 @@ pub mod host;
 pub mod icmp;
 pub mod inner;
 pub mod layout;
+pub mod local;
 pub mod locality;
 pub mod mark;
 pub mod mask;

@@ -113,7 +113,7 @@ pub fn refresh<H: Host>(host: &H, index: u32, tag: u64, epoch: u32) -> Refreshed
     let (word, addresses, server, old_way, present) = unsafe {
         (
             Word(atomic::load(&raw const (*own.slot).word)),
-            atomic::load(&raw const (*own.slot).addresses),
+            atomic::load(&raw const (*own.slot).new_addresses),
             atomic::load(&raw const (*own.slot).server),
             atomic::load(&raw const (*own.slot).way),
             atomic::load(&raw const (*own.slot).tag),
@@ -125,13 +125,15 @@ pub fn refresh<H: Host>(host: &H, index: u32, tag: u64, epoch: u32) -> Refreshed
     }
     let mut dead = false;
     let mut via = core::ptr::null();
+    let cross = (word.kind() & KIND_METHOD) as u8 == forward::FULLNAT_CROSS;
     let route = if word.is_reply() {
-        if word.proto() & proto::WIDE != 0 {
+        // Where they go, which by FULLNAT is not where they come to.
+        if (word.proto() & proto::WIDE != 0) != cross {
             let Some(wide) = host.wide(index) else {
                 return found;
             };
             // SAFETY: the record lies in the map.
-            host.route_wide(unsafe { &raw const (*wide).destination })
+            host.route_wide(unsafe { &raw const (*wide).new_destination })
         } else {
             host.route(Be32::from_raw((addresses >> 32) as u32))
         }

@@ -60,14 +60,15 @@ pub(crate) fn rewrite<T: Tables, P: Packet, M: Mode>(
     let method = (kind & KIND_METHOD) as u8;
     let step = u8::from(!delivered);
     let done = if M::RARE && flow.inner != 0 {
-        if method == forward::NAT {
-            related::translate_wide(tables, packet, flow, slot, ports, reply, delivered)
+        if forward::translates(method) {
+            let outer = related::Outer::of(method, reply);
+            related::translate_wide(tables, packet, flow, slot, ports, outer, delivered)
         } else if delivered {
             Some(())
         } else {
             related::pass_on::<P, M>(packet, flow)
         }
-    } else if method == forward::NAT || kind & (KIND_REWRITE | KIND_TO_LOOPBACK) != 0 {
+    } else if forward::translates(method) || kind & (KIND_REWRITE | KIND_TO_LOOPBACK) != 0 {
         nat::rewrite_wide::<T, P, M>(tables, packet, flow, slot, ports, step)
     } else {
         packet.write(flow.l3 + ipv6::HOP_LIMIT, flow.ttl.wrapping_sub(step))

@@ -189,6 +189,18 @@ impl Director {
                 self.prune_due = true;
                 tables.delete_server(&service, &server)
             }
+            Change::AddLocalAddress { service, address } => {
+                if !is_own(address) {
+                    tracing::warn!(
+                        "{service}: the local address {address} is on no interface; replies by \
+                         FULLNAT come back once it is"
+                    );
+                }
+                tables.add_local_address(&service, address)
+            }
+            Change::DeleteLocalAddress { service, address } => {
+                tables.delete_local_address(&service, address)
+            }
             Change::SetTimeouts(change) => {
                 tables.set_timeouts(change);
                 Ok(())
@@ -340,6 +352,7 @@ impl Director {
         let services = tables.services();
         let connection_slots = tables.connection_slots();
         let evictions = tables.evictions();
+        let clients_untold = tables.clients_untold();
         let (fragments_held, errors_untold) = (tables.fragments_held(), tables.errors_untold());
         let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
         Status {
@@ -356,6 +369,7 @@ impl Director {
                 evictions,
                 fragments_held,
                 errors_untold,
+                clients_untold,
             },
             interfaces: self.links.status(&self.dataplane.attachments()),
             next_hops: self
@@ -571,6 +585,15 @@ impl Director {
                 ));
             }
         }
+        let foreign = self.dataplane.tables().local_addresses();
+        warnings.extend(foreign.filter(|(_, address)| !is_own(*address)).map(
+            |(service, address)| {
+                format!(
+                    "{service}: the local address {address} is on no interface: replies by \
+                         FULLNAT do not come back to it; add it where real servers can reach it"
+                )
+            },
+        ));
         warnings
     }
 
@@ -599,6 +622,11 @@ impl Director {
         }
         self.table_full = false;
     }
+}
+
+/// Whether this host has an address.
+fn is_own(address: IpAddr) -> bool {
+    std::net::UdpSocket::bind((address, 0)).is_ok()
 }
 
 /// How the link-layer address of a neighbour is asked for.

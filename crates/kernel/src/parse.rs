@@ -82,6 +82,7 @@ pub(crate) fn service(message: &[u8]) -> Result<ServiceView, Error> {
         spec,
         counters,
         rates,
+        local_addresses: Vec::new(),
         servers: Vec::new(),
     })
 }

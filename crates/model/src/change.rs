@@ -1,3 +1,5 @@
+use std::net::IpAddr;
+
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -37,6 +39,20 @@ pub enum Change {
         service: ServiceKey,
         /// The server.
         server: ServerKey,
+    },
+    /// `ipvsadm -P`: the service's servers by FULLNAT may see clients as this address of the director.
+    AddLocalAddress {
+        /// The service.
+        service: ServiceKey,
+        /// LIP, of the family of the servers that are to see it.
+        address: IpAddr,
+    },
+    /// `ipvsadm -Q`: no new connections by this address; what is established goes on.
+    DeleteLocalAddress {
+        /// The service.
+        service: ServiceKey,
+        /// LIP.
+        address: IpAddr,
     },
     /// `ipvsadm --set`: 0 keeps the present value.
     SetTimeouts(Timeouts),
@@ -83,6 +99,9 @@ impl Change {
                 Some((*service, Some(server.key)))
             }
             Self::DeleteServer { service, server } => Some((*service, Some(*server))),
+            Self::AddLocalAddress { service, .. } | Self::DeleteLocalAddress { service, .. } => {
+                Some((*service, None))
+            }
             Self::Zero { service } => service.map(|key| (key, None)),
             Self::Flush
             | Self::SetTimeouts(_)

@@ -1,8 +1,8 @@
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
-use crate::Protocol;
+use crate::{Protocol, ServiceKey};
 
 /// State of a connection, named as `ipvsadm -Lc` prints it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -115,6 +115,9 @@ pub struct ConnectionView {
     pub virtual_addr: SocketAddr,
     /// Real server address and port.
     pub destination: SocketAddr,
+    /// By FULLNAT: address and port of the director that the server sees as the client.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub local: Option<SocketAddr>,
     /// State.
     pub state: ConnectionState,
     /// Whole seconds until it lapses if no packet comes.
@@ -125,6 +128,26 @@ pub struct ConnectionView {
     /// Learned from another director, not from packets.
     #[serde(default)]
     pub synced: bool,
+}
+
+impl ConnectionView {
+    /// Whether it is by FULLNAT, of a service, and by a local address. A service of a firewall mark has
+    /// every connection by its addresses.
+    pub fn goes_by(&self, service: &ServiceKey, address: IpAddr) -> bool {
+        let of = match *service {
+            ServiceKey::Address {
+                protocol,
+                addr,
+                port,
+            } => {
+                self.protocol == Some(protocol)
+                    && self.virtual_addr.ip() == addr
+                    && (port == 0 || self.virtual_addr.port() == port)
+            }
+            ServiceKey::Mark { .. } => true,
+        };
+        of && self.local.is_some_and(|local| local.ip() == address)
+    }
 }
 
 /// The persistence engine of a template, and what it found.

@@ -21,6 +21,12 @@ pub enum Error {
     /// `ENOENT` on a real server.
     #[error("no such destination")]
     NoSuchDestination,
+    /// The service has this local address already.
+    #[error("local address already exists")]
+    AddressExists,
+    /// The service does not have this local address.
+    #[error("no such local address")]
+    NoSuchAddress,
     /// `EEXIST` on a synchronisation daemon.
     #[error("the daemon runs already")]
     DaemonExists,

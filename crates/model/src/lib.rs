@@ -37,7 +37,10 @@ pub use scheduler::{SchedFlags, Scheduler};
 pub use server::{
     Encapsulation, Forwarding, ServerKey, ServerSpec, ServerView, TunnelChecksum, Weight,
 };
-pub use service::{Family, Persistence, Protocol, ServiceKey, ServiceSpec, ServiceView};
+pub use service::{
+    ClientAddress, Family, MAX_LOCAL_ADDRESSES, Persistence, Protocol, ServiceKey, ServiceSpec,
+    ServiceView,
+};
 pub use site::{BoundedScript, FlushOnStop, Globals, Site, SyncDaemon};
 pub use timeouts::Timeouts;
 pub use variable::{Range, Variable, VariableView};

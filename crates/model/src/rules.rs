@@ -1,4 +1,5 @@
 use std::collections::{BTreeMap, HashMap};
+use std::net::IpAddr;
 
 use crate::{Change, Error, ServerSpec, ServiceKey, ServiceSpec, ServiceView, Timeouts, validate};
 
@@ -20,6 +21,7 @@ struct ServiceRules {
     spec: ServiceSpec,
     /// In the order in which they were added: schedulers walk them backwards.
     servers: Vec<ServerSpec>,
+    local_addresses: Vec<IpAddr>,
 }
 
 impl Rules {
@@ -33,6 +35,7 @@ impl Rules {
             rules.insert(ServiceRules {
                 spec: service.spec.clone(),
                 servers: service.servers.iter().rev().map(|s| s.spec).collect(),
+                local_addresses: service.local_addresses.clone(),
             });
         }
         rules
@@ -53,6 +56,7 @@ impl Rules {
                 self.insert(ServiceRules {
                     spec: spec.clone(),
                     servers: Vec::new(),
+                    local_addresses: Vec::new(),
                 });
             }
             Change::EditService(spec) => {
@@ -87,6 +91,16 @@ impl Rules {
                 let at = servers.iter().position(|s| s.key == *server);
                 servers.remove(at.ok_or(Error::NoSuchDestination)?);
             }
+            Change::AddLocalAddress { service, address } => {
+                let addresses = &mut self.find(service)?.local_addresses;
+                validate::local_address(addresses, *address)?;
+                addresses.push(*address);
+            }
+            Change::DeleteLocalAddress { service, address } => {
+                let addresses = &mut self.find(service)?.local_addresses;
+                let at = addresses.iter().position(|a| a == address);
+                addresses.remove(at.ok_or(Error::NoSuchAddress)?);
+            }
             Change::SetTimeouts(change) => self.timeouts = self.timeouts.with(*change),
             Change::Zero { .. }
             | Change::StartDaemon(_)
@@ -109,19 +123,21 @@ impl Rules {
         let mut changes = Vec::new();
         for new in target.services.values() {
             let key = new.spec.key;
-            let old = match self.places.get(&key) {
+            let (old, local) = match self.places.get(&key) {
                 Some(place) => {
                     let old = &self.services[place];
                     if old.spec != new.spec {
                         changes.push(Change::EditService(new.spec.clone()));
                     }
-                    &old.servers[..]
+                    (&old.servers[..], &old.local_addresses[..])
                 }
                 None => {
                     changes.push(Change::AddService(new.spec.clone()));
-                    &[]
+                    (&[][..], &[][..])
                 }
             };
+            // New servers find their addresses there; old ones keep theirs until they go.
+            address_changes(key, local, &new.local_addresses, &mut changes);
             server_changes(key, old, &new.servers, &mut changes);
         }
         let gone = |s: &&ServiceRules| !target.places.contains_key(&s.spec.key);
@@ -153,6 +169,17 @@ impl Rules {
             .get_mut(place)
             .expect("places lead to services"))
     }
+}
+
+/// From one pool of local addresses to another. Their order has no meaning: those that stay, stay.
+fn address_changes(service: ServiceKey, old: &[IpAddr], new: &[IpAddr], changes: &mut Vec<Change>) {
+    let only_in = |one: &[IpAddr], other: &[IpAddr]| -> Vec<IpAddr> {
+        one.iter().filter(|a| !other.contains(a)).copied().collect()
+    };
+    let added = only_in(new, old).into_iter();
+    changes.extend(added.map(|address| Change::AddLocalAddress { service, address }));
+    let gone = only_in(old, new).into_iter();
+    changes.extend(gone.map(|address| Change::DeleteLocalAddress { service, address }));
 }
 
 /// From one list of servers to another. Schedulers choose by the order of the list, and a server
@@ -313,6 +340,34 @@ mod tests {
                 assert_eq!(held(&rules), held(&target), "{from:?} to {to:?}");
             }
         }
+    }
+
+    #[test]
+    fn local_addresses_change_one_by_one() {
+        let address = |last: u8| IpAddr::from([10, 9, 0, last]);
+        let add = |last| Change::AddLocalAddress {
+            service: key(80),
+            address: address(last),
+        };
+        let delete = |last| Change::DeleteLocalAddress {
+            service: key(80),
+            address: address(last),
+        };
+        let (mut old, mut new) = (rules(&[1]), rules(&[1]));
+        for change in [add(1), add(2)] {
+            old.apply(&change).unwrap();
+        }
+        for change in [add(2), add(3)] {
+            new.apply(&change).unwrap();
+        }
+        assert_eq!(old.changes_to(&new), [add(3), delete(1)]);
+        assert_eq!(old.apply(&add(2)), Err(Error::AddressExists));
+        assert_eq!(old.apply(&delete(9)), Err(Error::NoSuchAddress));
+        let multicast = Change::AddLocalAddress {
+            service: key(80),
+            address: [224, 0, 0, 1].into(),
+        };
+        assert!(matches!(old.apply(&multicast), Err(Error::Invalid(_))));
     }
 
     #[test]

@@ -62,6 +62,10 @@ pub enum Forwarding {
     Tunnel(Encapsulation),
     /// Handed to the director's own stack (`Local`); never set by `ipvsadm`.
     Local,
+    /// NAT of both ends (`--fullnat`, `FullNat`): the source becomes an address of the service's pool
+    /// ([`crate::Change::AddLocalAddress`]), so that replies come back to the director from wherever
+    /// the server is.
+    FullNat,
 }
 
 /// Outer headers of a tunnelled packet.

@@ -140,6 +140,33 @@ pub struct Persistence {
     pub timeout_secs: NonZeroU32,
 }
 
+/// How a real server by FULLNAT is told who its client is, since the packet's source does not say it any
+/// more. TCP only.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize,
+)]
+#[serde(rename_all = "kebab-case")]
+pub enum ClientAddress {
+    /// Not at all.
+    #[default]
+    Hidden,
+    /// `--toa`: TCP option 254 in the last packet of the handshake and in data until the server has
+    /// answered, which a server with a TOA module reads.
+    Toa,
+    /// `--proxy-protocol`: a header of the PROXY protocol, version 2, before the client's first byte.
+    ProxyProtocol,
+}
+
+impl ClientAddress {
+    /// Not said, and so not stored.
+    pub fn is_hidden(&self) -> bool {
+        *self == Self::Hidden
+    }
+}
+
+/// Local addresses (LIPs) a service may have.
+pub const MAX_LOCAL_ADDRESSES: usize = 256;
+
 /// A virtual service as an operator states it (`IP_VS_SVC_*`).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ServiceSpec {
@@ -165,6 +192,9 @@ pub struct ServiceSpec {
     /// `--pe`.
     #[serde(default)]
     pub persistence_engine: Option<String>,
+    /// `--toa`, `--proxy-protocol`.
+    #[serde(default, skip_serializing_if = "ClientAddress::is_hidden")]
+    pub client_address: ClientAddress,
 }
 
 impl ServiceSpec {
@@ -179,6 +209,7 @@ impl ServiceSpec {
             prefix_len: host_prefix(),
             one_packet: false,
             persistence_engine: None,
+            client_address: ClientAddress::Hidden,
         }
     }
 }
@@ -203,4 +234,7 @@ pub struct ServiceView {
     pub rates: Rates,
     /// Real servers, newest first.
     pub servers: Vec<ServerView>,
+    /// Local addresses of its servers by FULLNAT, in the order in which they were added.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub local_addresses: Vec<IpAddr>,
 }

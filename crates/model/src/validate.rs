@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use crate::{Error, Family, Forwarding, ServerSpec, ServiceKey, ServiceSpec};
+use crate::{Error, Family, Forwarding, MAX_LOCAL_ADDRESSES, ServerSpec, ServiceKey, ServiceSpec};
 
 /// The persistence engine there is (`--pe`).
 pub const SIP: &str = "sip";
@@ -45,21 +45,43 @@ pub fn server(service: &ServiceSpec, spec: &ServerSpec) -> Result<(), Error> {
     if spec.upper_threshold > i32::MAX as u32 {
         return Err(Error::Invalid("upper threshold above 2147483647".into()));
     }
-    let reachable = match spec.key.addr {
-        IpAddr::V4(a) => !a.is_multicast() && !a.is_broadcast() && !a.is_unspecified(),
-        IpAddr::V6(a) => !a.is_multicast() && !a.is_unspecified() && !a.is_unicast_link_local(),
-    };
-    if !reachable {
-        return Err(Error::Invalid(format!(
-            "{} is not a unicast address",
-            spec.key.addr
-        )));
-    }
+    unicast(spec.key.addr)?;
     let foreign = Family::from(spec.key.addr) != service.key.family();
-    if foreign && !matches!(spec.forwarding, Forwarding::Tunnel(_)) {
+    if foreign && !matches!(spec.forwarding, Forwarding::Tunnel(_) | Forwarding::FullNat) {
         return Err(Error::Invalid(
-            "another address family needs a tunnel".into(),
+            "another address family needs a tunnel or FULLNAT".into(),
         ));
     }
     Ok(())
+}
+
+/// Checks a local address against those the service has.
+///
+/// # Errors
+/// [`Error::AddressExists`]; [`Error::Invalid`] for an address no packet can come from;
+/// [`Error::NoRoom`] above [`MAX_LOCAL_ADDRESSES`].
+pub fn local_address(present: &[IpAddr], address: IpAddr) -> Result<(), Error> {
+    unicast(address)?;
+    if present.contains(&address) {
+        return Err(Error::AddressExists);
+    }
+    if present.len() >= MAX_LOCAL_ADDRESSES {
+        return Err(Error::NoRoom(format!(
+            "a service has at most {MAX_LOCAL_ADDRESSES} local addresses"
+        )));
+    }
+    Ok(())
+}
+
+fn unicast(address: IpAddr) -> Result<(), Error> {
+    let unicast = match address {
+        IpAddr::V4(a) => !a.is_multicast() && !a.is_broadcast() && !a.is_unspecified(),
+        IpAddr::V6(a) => !a.is_multicast() && !a.is_unspecified() && !a.is_unicast_link_local(),
+    };
+    if unicast {
+        return Ok(());
+    }
+    Err(Error::Invalid(format!(
+        "{address} is not a unicast address"
+    )))
 }

@@ -8,8 +8,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Check, Forwarding, Mail, Persistence, Protocol, SchedFlags, Scheduler, Script, ServerKey,
-    ServerSpec, ServiceKey, ServiceSpec,
+    Check, ClientAddress, Forwarding, Mail, Persistence, Protocol, SchedFlags, Scheduler, Script,
+    ServerKey, ServerSpec, ServiceKey, ServiceSpec,
 };
 
 /// What a virtual server is called; with the protocol, what makes it the same after a reload.
@@ -84,6 +84,12 @@ pub struct VirtualServer {
     pub one_packet: bool,
     /// `persistence_engine`.
     pub persistence_engine: Option<String>,
+    /// `laddr_group_name`: what its servers by FULLNAT see as clients.
+    #[serde(default)]
+    pub local_addresses: Vec<IpAddr>,
+    /// How servers by FULLNAT learn the client's address.
+    #[serde(default)]
+    pub client_address: ClientAddress,
     /// Total weight of live servers from which (with the hysteresis on top) it is up.
     pub quorum: u32,
     /// How far the weight may fall below the quorum until it is down; less than the quorum.
@@ -210,6 +216,8 @@ impl VirtualServer {
             prefix_len: 128,
             one_packet: false,
             persistence_engine: None,
+            local_addresses: Vec::new(),
+            client_address: ClientAddress::Hidden,
             quorum: 1,
             hysteresis: 0,
             quorum_up: None,
@@ -235,6 +243,7 @@ impl VirtualServer {
             prefix_len: self.prefix_len,
             one_packet: self.one_packet,
             persistence_engine: self.persistence_engine.clone(),
+            client_address: self.client_address,
         }
     }
 

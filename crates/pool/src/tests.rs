@@ -595,6 +595,7 @@ fn ldirectord_quiesces_and_keeps_what_the_table_has() {
         spec: config.service(service_key(1)),
         counters: Default::default(),
         rates: Default::default(),
+        local_addresses: Vec::new(),
         servers: vec![view(1, 7), view(2, 0), view(3, 1)],
     }];
     let (pools, _) = Pools::start(&site(config), None, &table, NOW);

@@ -72,6 +72,13 @@ pub fn status(status: &Status) -> String {
             tables.errors_untold
         );
     }
+    if tables.clients_untold != 0 {
+        let _ = writeln!(
+            text,
+            "  TOA          {} packets had no room for their client's address",
+            tables.clients_untold
+        );
+    }
     next_hops(&mut text, status);
     drops(&mut text, status);
     text
@@ -173,6 +180,7 @@ mod tests {
                 evictions: 0,
                 fragments_held: 0,
                 errors_untold: 0,
+                clients_untold: 0,
             },
             interfaces: vec![
                 InterfaceStatus {

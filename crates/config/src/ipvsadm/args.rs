@@ -9,8 +9,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::num::{NonZeroU16, NonZeroU32};
 
 use pointsman_model::{
-    DaemonRole, Encapsulation, Family, Forwarding, Persistence, Protocol, SchedFlags, ServerKey,
-    ServerSpec, ServiceKey, Timeouts, TunnelChecksum, Weight,
+    ClientAddress, DaemonRole, Encapsulation, Family, Forwarding, Persistence, Protocol,
+    SchedFlags, ServerKey, ServerSpec, ServiceKey, Timeouts, TunnelChecksum, Weight,
 };
 
 use super::address;
@@ -97,6 +97,7 @@ struct Typed<'a> {
     prefix_len: u8,
     engine: Option<String>,
     server: Option<(IpAddr, u16)>,
+    local_address: Option<IpAddr>,
     method: Method,
     tunnel: TunnelType,
     tunnel_port: Option<NonZeroU16>,
@@ -113,6 +114,7 @@ enum Method {
     Gatewaying,
     Ipip,
     Masquerading,
+    FullNat,
 }
 
 impl<'a> Typed<'a> {
@@ -129,6 +131,7 @@ impl<'a> Typed<'a> {
             prefix_len: 128,
             engine: None,
             server: None,
+            local_address: None,
             method: Method::Gatewaying,
             tunnel: TunnelType::default(),
             tunnel_port: None,
@@ -158,6 +161,7 @@ impl<'a> Typed<'a> {
             Meaning::Gatewaying => self.take_method(Method::Gatewaying),
             Meaning::Ipip => self.take_method(Method::Ipip),
             Meaning::Masquerading => self.take_method(Method::Masquerading),
+            Meaning::FullNat => self.take_method(Method::FullNat),
             Meaning::Plain(kind) => {
                 self.note(kind)?;
                 self.take_plain(kind, value)
@@ -237,6 +241,14 @@ impl<'a> Typed<'a> {
                 let port = port.unwrap_or_else(|| self.service.map_or(0, |s| s.port()));
                 self.server = Some((addr, port));
             }
+            Kind::LocalAddress => {
+                let (addr, port) = address::endpoint(text, self.protocol(), self.names)
+                    .ok_or(UsageError::LocalAddress)?;
+                if port.is_some() {
+                    return Err(UsageError::LocalAddress);
+                }
+                self.local_address = Some(addr);
+            }
             Kind::Weight => {
                 self.weight = within(text, 0..=i32::MAX)
                     .and_then(Weight::new)
@@ -282,6 +294,8 @@ impl<'a> Typed<'a> {
             | Kind::Nosort
             | Kind::Exact
             | Kind::Json
+            | Kind::Toa
+            | Kind::ProxyProtocol
             | Kind::Ops
             | Kind::TunInfo
             | Kind::TunNocsum
@@ -325,6 +339,17 @@ impl<'a> Typed<'a> {
             Verb::AddServer => Command::AddServer(required(), self.server(required())?),
             Verb::EditServer => Command::EditServer(required(), self.server(required())?),
             Verb::DeleteServer => Command::DeleteServer(required(), self.server_key()),
+            Verb::AddLocalAddress => Command::AddLocalAddress(required(), self.local_address()),
+            Verb::DeleteLocalAddress => {
+                Command::DeleteLocalAddress(required(), self.local_address())
+            }
+            Verb::ListLocalAddresses => Command::List(
+                Listing::LocalAddresses {
+                    service,
+                    numeric: self.has(Kind::Numeric),
+                },
+                self.format(),
+            ),
             Verb::Set => Command::SetTimeouts(self.timeouts),
             Verb::StartDaemon => Command::StartDaemon(self.daemon_role(), self.daemon),
             Verb::StopDaemon => Command::StopDaemon(self.daemon_role(), self.daemon),
@@ -357,6 +382,11 @@ impl<'a> Typed<'a> {
 
     fn rule(self, key: ServiceKey) -> Result<ServiceRule, UsageError> {
         let one_packet = self.has(Kind::Ops);
+        let client_address = match (self.has(Kind::Toa), self.has(Kind::ProxyProtocol)) {
+            (true, _) => ClientAddress::Toa,
+            (_, true) => ClientAddress::ProxyProtocol,
+            _ => ClientAddress::Hidden,
+        };
         if let ServiceKey::Address { protocol, port, .. } = key {
             if port == 0 && self.persistence.is_none() {
                 return Err(UsageError::ZeroPort);
@@ -373,8 +403,14 @@ impl<'a> Typed<'a> {
             netmask: self.netmask,
             prefix_len: self.prefix_len,
             one_packet,
+            client_address,
             persistence_engine: self.engine,
         })
+    }
+
+    fn local_address(&self) -> IpAddr {
+        self.local_address
+            .expect("the command's options were checked")
     }
 
     fn server_key(&self) -> ServerKey {
@@ -384,7 +420,8 @@ impl<'a> Typed<'a> {
 
     fn server(&self, service: ServiceKey) -> Result<ServerSpec, UsageError> {
         let mut key = self.server_key();
-        if self.method != Method::Ipip && Family::from(key.addr) != service.family() {
+        let either = matches!(self.method, Method::Ipip | Method::FullNat);
+        if !either && Family::from(key.addr) != service.family() {
             return Err(UsageError::ForeignFamily);
         }
         let forwarding = match self.method {
@@ -397,11 +434,13 @@ impl<'a> Typed<'a> {
             }
             Method::Gatewaying => Forwarding::Route,
             Method::Masquerading => Forwarding::Masquerade,
+            Method::FullNat => Forwarding::FullNat,
         };
         // Only NAT can change the port.
-        if let (ServiceKey::Address { port, .. }, false) =
-            (service, self.method == Method::Masquerading)
-        {
+        if let (ServiceKey::Address { port, .. }, false) = (
+            service,
+            matches!(self.method, Method::Masquerading | Method::FullNat),
+        ) {
             key.port = port;
         }
         Ok(ServerSpec {

@@ -49,6 +49,11 @@ fn command_rule(verb: Verb, kind: Kind) -> Rule {
             Verb::AddService | Verb::EditService,
             K::Scheduler | K::Persistent | K::Netmask | K::Ops | K::Pe | K::SchedFlags,
         ) => Rule::Optional,
+        (Verb::AddService | Verb::EditService, K::Toa | K::ProxyProtocol) => Rule::Exclusive,
+        (Verb::AddLocalAddress | Verb::DeleteLocalAddress, K::ServiceAddress | K::LocalAddress) => {
+            Rule::Required
+        }
+        (Verb::ListLocalAddresses, K::ServiceAddress | K::Numeric | K::Json) => Rule::Optional,
         (Verb::DeleteService, K::ServiceAddress) => Rule::Required,
         (Verb::Save, K::Numeric | K::Json) => Rule::Optional,
         (Verb::Zero, K::ServiceAddress) => Rule::Optional,

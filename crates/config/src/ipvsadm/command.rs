@@ -2,8 +2,8 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::num::NonZeroU16;
 
 use pointsman_model::{
-    DaemonRole, DaemonSpec, Error, Persistence, SchedFlags, ServerKey, ServerSpec, ServiceKey,
-    ServiceSpec, Timeouts,
+    ClientAddress, DaemonRole, DaemonSpec, Error, Persistence, SchedFlags, ServerKey, ServerSpec,
+    ServiceKey, ServiceSpec, Timeouts,
 };
 
 /// One `ipvsadm` command line, understood.
@@ -32,6 +32,10 @@ pub enum Command {
     EditServer(ServiceKey, ServerSpec),
     /// `-d`.
     DeleteServer(ServiceKey, ServerKey),
+    /// `-P`.
+    AddLocalAddress(ServiceKey, IpAddr),
+    /// `-Q`.
+    DeleteLocalAddress(ServiceKey, IpAddr),
     /// `-L`, `-l`.
     List(Listing, Format),
     /// `-Z`: one service with its servers, or everything.
@@ -68,6 +72,8 @@ pub struct ServiceRule {
     pub one_packet: bool,
     /// `--pe`, cut at 15 bytes.
     pub persistence_engine: Option<String>,
+    /// `--toa`, `--proxy-protocol`.
+    pub client_address: ClientAddress,
 }
 
 impl ServiceRule {
@@ -85,6 +91,7 @@ impl ServiceRule {
             prefix_len: self.prefix_len,
             one_packet: self.one_packet,
             persistence_engine: self.persistence_engine.clone(),
+            client_address: self.client_address,
         })
     }
 }
@@ -113,6 +120,13 @@ pub enum Listing {
     Timeouts,
     /// `--daemon`.
     Daemons,
+    /// `-G`: local addresses of services, and their connections.
+    LocalAddresses {
+        /// Only of this one.
+        service: Option<ServiceKey>,
+        /// `-n`.
+        numeric: bool,
+    },
     /// Services and their servers.
     Services {
         /// Only this one.

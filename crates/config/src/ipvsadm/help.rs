@@ -23,6 +23,8 @@ Usage:
   ipvsadm -a|e virtual-service -r server-address [options]
   ipvsadm -d virtual-service -r server-address
   ipvsadm -L|l [virtual-service] [options]
+  ipvsadm -P|Q virtual-service -z local-address
+  ipvsadm -G [virtual-service] [-n]
   ipvsadm -Z [virtual-service]
   ipvsadm --set tcp tcpfin udp
   ipvsadm --start-daemon {master|backup} [daemon-options]
@@ -42,6 +44,9 @@ Each has a long form and most a short one; the command comes first.
   --delete-server   -d        remove a real server
   --list            -L|-l     show services, connections or timeouts
   --zero            -Z        reset counters of one service, or of all
+  --add-laddr       -P        new local address of a virtual service
+  --del-laddr       -Q        remove one
+  --get-laddr       -G        show local addresses
   --set tcp tcpfin udp        seconds until idle connections lapse; 0 keeps
   --start-daemon              begin to synchronise connections
   --stop-daemon               end it
@@ -65,6 +70,10 @@ Options:
   --gatewaying   -g                   direct routing (the default)
   --ipip         -i                   tunnel
   --masquerading -m                   NAT
+  --fullnat                           NAT of both ends (Pointsman's own)
+  --local-address -z address          what FULLNAT puts in the client's place
+  --toa                               FULLNAT tells the client by TCP option 254
+  --proxy-protocol                    or by the PROXY protocol, version 2
   --tun-type      type                ipip|gue|gre,
                                       ipip if none is given.
   --tun-port      port                UDP port of a gue tunnel

@@ -1,8 +1,9 @@
 //! Listings as JSON: the model's views, whole, whatever columns a listing would have.
 
 use std::io::{self, Write};
+use std::net::IpAddr;
 
-use pointsman_model::{ServerSpec, ServiceSpec, ServiceView};
+use pointsman_model::{ConnectionView, ServerSpec, ServiceKey, ServiceSpec, ServiceView};
 use serde::Serialize;
 
 use super::sort;
@@ -34,6 +35,8 @@ pub(super) struct Rule<'a> {
     #[serde(flatten)]
     spec: &'a ServiceSpec,
     servers: Vec<&'a ServerSpec>,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    local_addresses: &'a [IpAddr],
 }
 
 /// What rules say of services: no counts, no rates.
@@ -44,7 +47,35 @@ pub(super) fn rules(services: &[ServiceView]) -> Vec<Rule<'_>> {
         rules.push(Rule {
             spec: &service.spec,
             servers: servers.map(|server| &server.spec).collect(),
+            local_addresses: &service.local_addresses,
         });
     }
     rules
+}
+
+/// A local address of a service and its connections.
+#[derive(Serialize)]
+pub(super) struct LocalAddress {
+    service: ServiceKey,
+    address: IpAddr,
+    connections: usize,
+}
+
+/// Local addresses of services, in the order of a listing.
+pub(super) fn local_addresses(
+    services: &[ServiceView],
+    connections: &[ConnectionView],
+) -> Vec<LocalAddress> {
+    let of = |service: &ServiceView, address: IpAddr| LocalAddress {
+        service: service.spec.key,
+        address,
+        connections: connections
+            .iter()
+            .filter(|c| c.goes_by(&service.spec.key, address))
+            .count(),
+    };
+    sort::services(services, true)
+        .into_iter()
+        .flat_map(|service| service.local_addresses.iter().map(|a| of(service, *a)))
+        .collect()
 }

@@ -2,12 +2,13 @@ use std::fmt;
 use std::io::{self, Write};
 
 use pointsman_model::{
-    DaemonView, Encapsulation, Family, Forwarding, SchedFlags, ServerView, ServiceKey, ServiceSpec,
-    ServiceView, Timeouts, TunnelChecksum,
+    ClientAddress, ConnectionView, DaemonView, Encapsulation, Family, Forwarding, SchedFlags,
+    ServerView, ServiceKey, ServiceSpec, ServiceView, Timeouts, TunnelChecksum,
 };
 
 use super::command::View;
-use super::names::{Names, endpoint};
+use super::json;
+use super::names::{Names, Numeric, endpoint, host};
 use super::sort;
 
 /// How to lay out a listing of services.
@@ -78,6 +79,54 @@ pub fn print_daemons(out: &mut dyn Write, daemons: &[DaemonView]) -> io::Result<
         )?;
     }
     Ok(())
+}
+
+/// Prints the local addresses of services and the connections that go by each, as `ipvsadm -G` of DPVS
+/// does; it adds conflicts of ports, which here are none.
+///
+/// # Errors
+/// Of the writer.
+pub fn print_local_addresses(
+    out: &mut dyn Write,
+    names: &dyn Names,
+    services: &[ServiceView],
+    connections: &[ConnectionView],
+) -> io::Result<()> {
+    writeln!(
+        out,
+        "{:<20} {:<8} {:<24} CONNS",
+        "VIP:VPORT", "TOTAL", "SNAT_IP"
+    )?;
+    for service in sort::services(services, true) {
+        let addresses = &service.local_addresses;
+        if addresses.is_empty() {
+            continue;
+        }
+        let name = service_name(names, &service.spec.key);
+        writeln!(out, "{name:<20} {:<8}", addresses.len())?;
+        for address in addresses {
+            let by = |c: &&ConnectionView| c.goes_by(&service.spec.key, *address);
+            let conns = connections.iter().filter(by).count();
+            writeln!(out, "{:<29} {:<24} {conns}", "", host(names, *address))?;
+        }
+    }
+    Ok(())
+}
+
+/// Local addresses as text with numbers, or as JSON.
+///
+/// # Errors
+/// Of the writer.
+pub fn list_local_addresses(
+    out: &mut dyn Write,
+    services: &[ServiceView],
+    connections: &[ConnectionView],
+    json: bool,
+) -> io::Result<()> {
+    if json {
+        return json::print(out, &json::local_addresses(services, connections));
+    }
+    print_local_addresses(out, &Numeric, services, connections)
 }
 
 /// The words of a service's scheduler flags; `sh` and `mh` have their own for the first two and
@@ -195,6 +244,11 @@ fn print_settings(out: &mut dyn Write, spec: &ServiceSpec) -> io::Result<()> {
     if spec.one_packet {
         write!(out, " ops")?;
     }
+    match spec.client_address {
+        ClientAddress::Hidden => {}
+        ClientAddress::Toa => write!(out, " toa")?,
+        ClientAddress::ProxyProtocol => write!(out, " proxy-protocol")?,
+    }
     writeln!(out)
 }
 
@@ -307,6 +361,7 @@ fn truncate(text: &mut String, len: usize) {
 fn forwarding_name(forwarding: Forwarding) -> &'static str {
     match forwarding {
         Forwarding::Masquerade => "Masq",
+        Forwarding::FullNat => "FullNat",
         Forwarding::Local => "Local",
         Forwarding::Tunnel(_) => "Tunnel",
         Forwarding::Route => "Route",
@@ -325,7 +380,9 @@ fn tunnel_info(forwarding: Forwarding) -> String {
             format!("gue:{port}:{}", flag(checksum))
         }
         Forwarding::Tunnel(Encapsulation::Gre { checksum }) => format!("gre:{}", flag(checksum)),
-        Forwarding::Masquerade | Forwarding::Route | Forwarding::Local => "n/a".to_owned(),
+        Forwarding::Masquerade | Forwarding::Route | Forwarding::Local | Forwarding::FullNat => {
+            "n/a".to_owned()
+        }
     }
 }
 

@@ -66,6 +66,8 @@ pub enum UsageError {
     VirtualServer,
     #[error("illegal real server address[:port] specified")]
     RealServer,
+    #[error("illegal local address specified")]
+    LocalAddress,
     #[error("invalid fwmark value `{0}' specified")]
     Fwmark(String),
     #[error("-6 used before -f\n")]
@@ -142,6 +144,8 @@ pub fn refusal(command: &Command, error: &Error) -> String {
         Error::SchedulerNotFound(_) => "Scheduler or persistence engine not found".to_owned(),
         Error::DestinationExists => "Destination already exists".to_owned(),
         Error::NoSuchDestination => "No such destination".to_owned(),
+        Error::AddressExists => "Local address already exists".to_owned(),
+        Error::NoSuchAddress => "No such local address".to_owned(),
         Error::DaemonExists => "Daemon has already run".to_owned(),
         Error::NoSuchDaemon => "No daemon is running".to_owned(),
         Error::NoSuchInterface(_) => "No such device".to_owned(),

@@ -36,7 +36,10 @@ pub use args::parse;
 pub use command::{Command, DaemonOptions, Format, Listing, MulticastGroup, ServiceRule, View};
 pub use connections::print_connections;
 pub use help::{VERSION, print_help};
-pub use listing::{Layout, print_daemons, print_services, print_timeouts};
+pub use listing::{
+    Layout, list_local_addresses, print_daemons, print_local_addresses, print_services,
+    print_timeouts,
+};
 pub use messages::{UsageError, refusal};
 pub use names::{Names, Numeric};
 pub use program::Program;

@@ -45,12 +45,7 @@ pub(super) fn endpoint(
     port: u16,
     protocol: Option<Protocol>,
 ) -> String {
-    let mut text = match (names.host_name(addr), addr) {
-        (Some(name), IpAddr::V4(_)) => name,
-        (Some(name), IpAddr::V6(_)) => format!("[{name}]"),
-        (None, IpAddr::V4(v4)) => v4.to_string(),
-        (None, IpAddr::V6(v6)) => format!("[{}]", ipv6(v6)),
-    };
+    let mut text = host(names, addr);
     text.push(':');
     match protocol
         .filter(|_| port != 0)
@@ -60,6 +55,16 @@ pub(super) fn endpoint(
         None => write!(text, "{port}").expect("a String takes everything"),
     }
     text
+}
+
+/// A host without a port: `host`, `[host]` for IPv6.
+pub(super) fn host(names: &dyn Names, addr: IpAddr) -> String {
+    match (names.host_name(addr), addr) {
+        (Some(name), IpAddr::V4(_)) => name,
+        (Some(name), IpAddr::V6(_)) => format!("[{name}]"),
+        (None, IpAddr::V4(v4)) => v4.to_string(),
+        (None, IpAddr::V6(v6)) => format!("[{}]", ipv6(v6)),
+    }
 }
 
 /// As `inet_ntop` of the C library, which shows the deprecated IPv4-compatible addresses dotted;

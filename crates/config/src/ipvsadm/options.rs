@@ -17,6 +17,9 @@ pub(super) enum Verb {
     AddServer,
     EditServer,
     DeleteServer,
+    AddLocalAddress,
+    DeleteLocalAddress,
+    ListLocalAddresses,
     Set,
     StartDaemon,
     StopDaemon,
@@ -39,6 +42,9 @@ impl Verb {
             Self::AddServer => "add-server",
             Self::EditServer => "edit-server",
             Self::DeleteServer => "delete-server",
+            Self::AddLocalAddress => "add-laddr",
+            Self::DeleteLocalAddress => "del-laddr",
+            Self::ListLocalAddresses => "get-laddr",
             Self::Set => "set",
             Self::StartDaemon => "start-daemon",
             Self::StopDaemon => "stop-daemon",
@@ -84,6 +90,10 @@ pub(super) enum Kind {
     SyncMaxlen,
     /// Ours; the original does not know it.
     Json,
+    /// FULLNAT's, which the mainline's tool does not know; named as in DPVS's.
+    LocalAddress,
+    Toa,
+    ProxyProtocol,
     TunInfo,
     TunType,
     TunPort,
@@ -94,7 +104,7 @@ pub(super) enum Kind {
 
 impl Kind {
     /// Every kind, in order.
-    pub(super) const ALL: [Self; 35] = [
+    pub(super) const ALL: [Self; 38] = [
         Self::Numeric,
         Self::Connection,
         Self::ServiceAddress,
@@ -124,6 +134,9 @@ impl Kind {
         Self::McastTtl,
         Self::SyncMaxlen,
         Self::Json,
+        Self::LocalAddress,
+        Self::Toa,
+        Self::ProxyProtocol,
         Self::TunInfo,
         Self::TunType,
         Self::TunPort,
@@ -164,6 +177,9 @@ impl Kind {
             Self::McastTtl => "mcast-ttl",
             Self::SyncMaxlen => "sync-maxlen",
             Self::Json => "json",
+            Self::LocalAddress => "local-address",
+            Self::Toa => "toa",
+            Self::ProxyProtocol => "proxy-protocol",
             Self::TunInfo => "tun-info",
             Self::TunType => "tun-type",
             Self::TunPort => "tun-port",
@@ -186,6 +202,7 @@ pub(super) enum Meaning {
     Gatewaying,
     Ipip,
     Masquerading,
+    FullNat,
     /// Accepted, and nothing more.
     Sort,
     /// The only option of its kind.
@@ -258,6 +275,9 @@ const OPTIONS: &[Spec] = &[
     verb("add-server", "a", Verb::AddServer),
     verb("edit-server", "e", Verb::EditServer),
     verb("delete-server", "d", Verb::DeleteServer),
+    verb("add-laddr", "P", Verb::AddLocalAddress),
+    verb("del-laddr", "Q", Verb::DeleteLocalAddress),
+    verb("get-laddr", "G", Verb::ListLocalAddresses),
     verb("set", "", Verb::Set),
     verb("start-daemon", "", Verb::StartDaemon),
     verb("stop-daemon", "", Verb::StopDaemon),
@@ -290,6 +310,10 @@ const OPTIONS: &[Spec] = &[
     other("gatewaying", "g", Value::None, Meaning::Gatewaying),
     other("ipip", "i", Value::None, Meaning::Ipip),
     other("masquerading", "m", Value::None, Meaning::Masquerading),
+    other("fullnat", "", Value::None, Meaning::FullNat),
+    valued("local-address", "z", Kind::LocalAddress),
+    flag("toa", "", Kind::Toa),
+    flag("proxy-protocol", "", Kind::ProxyProtocol),
     valued("tun-type", "", Kind::TunType),
     valued("tun-port", "", Kind::TunPort),
     flag("tun-nocsum", "", Kind::TunNocsum),

@@ -1,12 +1,12 @@
 use std::io::{self, Write};
 
 use pointsman_model::{
-    Encapsulation, Family, Forwarding, Protocol, SchedFlags, ServerView, ServiceKey, ServiceSpec,
-    ServiceView, TunnelChecksum,
+    ClientAddress, Encapsulation, Family, Forwarding, Protocol, SchedFlags, ServerView, ServiceKey,
+    ServiceSpec, ServiceView, TunnelChecksum,
 };
 
 use super::listing::{flag_words, mask};
-use super::names::{Names, endpoint};
+use super::names::{Names, endpoint, host};
 use super::sort;
 
 /// Prints services and servers as rules that restore them, sorted as a listing, as `ipvsadm -S`
@@ -26,6 +26,10 @@ pub fn print_rules(
     for service in sort::services(services, true) {
         let key = service_words(names, &service.spec.key);
         print_service(out, &key, &service.spec)?;
+        for address in &service.local_addresses {
+            let name = host(names, *address);
+            writeln!(out, "-P {key} -z {name}")?;
+        }
         for server in sort::servers(&service.servers, true) {
             print_server(out, names, &key, &service.spec.key, server)?;
         }
@@ -82,6 +86,11 @@ fn print_service(out: &mut dyn Write, key: &str, spec: &ServiceSpec) -> io::Resu
     if spec.one_packet {
         write!(out, " -o")?;
     }
+    match spec.client_address {
+        ClientAddress::Hidden => {}
+        ClientAddress::Toa => write!(out, " --toa")?,
+        ClientAddress::ProxyProtocol => write!(out, " --proxy-protocol")?,
+    }
     if !spec.sched_flags.is_empty() {
         let mut words = flag_words(scheduler, spec.sched_flags);
         // What sh and mh have no word for is to come back too.
@@ -112,6 +121,7 @@ fn print_server(
     let name = endpoint(names, spec.key.addr, spec.key.port, protocol);
     let method = match spec.forwarding {
         Forwarding::Masquerade => "-m",
+        Forwarding::FullNat => "--fullnat",
         Forwarding::Tunnel(_) => "-i",
         // A local server has no option of its own; the kernel's default leads there too.
         Forwarding::Route | Forwarding::Local => "-g",

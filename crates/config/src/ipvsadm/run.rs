@@ -11,7 +11,9 @@ use super::command::{Command, Format, Listing, ServiceRule};
 use super::connections::print_connections;
 use super::help::{VERSION, print_help};
 use super::json;
-use super::listing::{Layout, print_daemons, print_services, print_timeouts};
+use super::listing::{
+    Layout, print_daemons, print_local_addresses, print_services, print_timeouts,
+};
 use super::messages::{UsageError, refusal};
 use super::names::{Names, Numeric};
 use super::rules::{print_rules, split_line};
@@ -317,6 +319,22 @@ impl Session<'_> {
                 (Ok(daemons), Format::Json) => json::print(self.out, &daemons)?,
                 (Err(error), _) => return Ok(Err(error)),
             },
+            Listing::LocalAddresses { service, numeric } => {
+                let services = match self.found(service) {
+                    Ok((services, _)) => services,
+                    Err(error) => return Ok(Err(error)),
+                };
+                match (self.director.connections(), format) {
+                    (Ok(connections), Format::Text) => {
+                        let names = printed(self.names, numeric);
+                        print_local_addresses(self.out, names, &services, &connections)?;
+                    }
+                    (Ok(connections), Format::Json) => {
+                        json::print(self.out, &json::local_addresses(&services, &connections))?;
+                    }
+                    (Err(error), _) => return Ok(Err(error)),
+                }
+            }
             Listing::Services {
                 service,
                 view,
@@ -391,6 +409,14 @@ pub(super) fn change(command: &Command) -> Option<Result<Change, Error>> {
         Command::DeleteServer(service, server) => Ok(Change::DeleteServer {
             service: *service,
             server: *server,
+        }),
+        Command::AddLocalAddress(service, address) => Ok(Change::AddLocalAddress {
+            service: *service,
+            address: *address,
+        }),
+        Command::DeleteLocalAddress(service, address) => Ok(Change::DeleteLocalAddress {
+            service: *service,
+            address: *address,
         }),
         Command::Zero(service) => Ok(Change::Zero { service: *service }),
         Command::SetTimeouts(timeouts) => Ok(Change::SetTimeouts(*timeouts)),

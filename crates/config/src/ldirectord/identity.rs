@@ -111,10 +111,11 @@ pub(crate) fn server_label(key: pointsman_model::ServerKey) -> String {
     }
 }
 
-/// `gate`, `masq`, `ipip`.
+/// `gate`, `masq`, `ipip`; `fullnat`, which ldirectord's files cannot ask for.
 pub(crate) fn forwarding_word(forwarding: Forwarding) -> &'static str {
     match forwarding {
         Forwarding::Masquerade => "masq",
+        Forwarding::FullNat => "fullnat",
         Forwarding::Tunnel(
             Encapsulation::Ipip | Encapsulation::Gue { .. } | Encapsulation::Gre { .. },
         ) => "ipip",

@@ -152,6 +152,7 @@ impl Kernel {
                     spec: spec.clone(),
                     counters: Counters::default(),
                     rates: Rates::default(),
+                    local_addresses: Vec::new(),
                     servers: Vec::new(),
                 });
             }
@@ -205,6 +206,16 @@ impl Kernel {
                 stopped.ok_or(Error::NoSuchDaemon)?;
             }
             Change::Zero { service: None } => self.services.iter_mut().for_each(zero),
+            Change::AddLocalAddress { service, address } => {
+                let addresses = &mut self.find_mut(service)?.local_addresses;
+                validate::local_address(addresses, *address)?;
+                addresses.push(*address);
+            }
+            Change::DeleteLocalAddress { service, address } => {
+                let addresses = &mut self.find_mut(service)?.local_addresses;
+                let at = addresses.iter().position(|a| a == address);
+                addresses.remove(at.ok_or(Error::NoSuchAddress)?);
+            }
             Change::AddMarkRule { .. }
             | Change::DeleteMarkRule { .. }
             | Change::SetMarkRules(_)
@@ -267,6 +278,7 @@ pub fn proc_connection(fields: &[&str]) -> ConnectionView {
         client,
         virtual_addr: endpoint(3),
         destination: endpoint(5),
+        local: None,
         state: match fields[7] {
             "ESTABLISHED" => ConnectionState::Established,
             "UDP" => ConnectionState::Udp,

@@ -49,7 +49,7 @@ pub fn find<T: Tables>(tables: &T, hash: Hash, key: &Key, now: u32) -> Option<Fo
     let preferred = hash.first_set(tables.set_mask()) * WAYS + hash.first_way();
     match check(tables, preferred, hash, key, now) {
         Some(found) => Some(found),
-        None => match tables.search_apart(hash, key, now) {
+        None => match tables.search_apart(hash, key, now, NO_SLOT) {
             NO_SLOT => None,
             // Under a tag of its own: the slot may have been reused since.
             index => check(tables, index, hash, key, now),
@@ -57,9 +57,10 @@ pub fn find<T: Tables>(tables: &T, hash: Hash, key: &Key, now: u32) -> Option<Fo
     }
 }
 
-/// Looks for a key wherever the hints of its two sets point; its index or [`NO_SLOT`].
+/// Looks for a key wherever the hints of its two sets point, passing over the slot `but`; its index or
+/// [`NO_SLOT`].
 #[inline(always)]
-pub fn search<T: Tables>(tables: &T, hash: Hash, key: &Key, now: u32) -> u32 {
+pub fn search<T: Tables>(tables: &T, hash: Hash, key: &Key, now: u32, but: u32) -> u32 {
     let mask = tables.set_mask();
     for i in 0..2 {
         let set = if i == 0 {
@@ -75,7 +76,10 @@ pub fn search<T: Tables>(tables: &T, hash: Hash, key: &Key, now: u32) -> u32 {
             let mut lanes = unsafe { atomic::load(hints.cast::<u64>().add(half as usize)) };
             for way in 0..4 {
                 let index = set * WAYS + half * 4 + way;
-                if lanes as u16 == hash.hint() && check(tables, index, hash, key, now).is_some() {
+                if lanes as u16 == hash.hint()
+                    && index != but
+                    && check(tables, index, hash, key, now).is_some()
+                {
                     return index;
                 }
                 lanes >>= 16;

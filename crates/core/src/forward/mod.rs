@@ -1,6 +1,7 @@
 //! Forwarding methods: what is rewritten on the way to a real server and back. One a file.
 
 pub mod direct;
+pub mod fullnat;
 pub mod nat;
 pub mod related;
 pub mod tunnel;
@@ -18,6 +19,25 @@ pub const LOCAL: u8 = 1;
 pub const TUNNEL: u8 = 2;
 /// Direct routing (`IP_VS_CONN_F_DROUTE`).
 pub const DIRECT: u8 = 3;
+
+/// NAT of both ends, within one family, with nothing to be told of the client (any more).
+pub const FULLNAT: u8 = 5;
+/// NAT of both ends whose packets change more than addresses and ports: [`fullnat`].
+pub const FULLNAT_TELLS: u8 = 6;
+/// NAT of both ends between the families; it may tell, too.
+pub const FULLNAT_CROSS: u8 = 7;
+
+/// Whether a method changes addresses and ports, and so has to see replies.
+#[inline(always)]
+pub const fn translates(method: u8) -> bool {
+    method == NAT || is_fullnat(method)
+}
+
+/// Whether a method is NAT of both ends, of whatever kind.
+#[inline(always)]
+pub const fn is_fullnat(method: u8) -> bool {
+    method >= FULLNAT
+}
 
 /// Takes one off the time to live, which the caller found to be above one.
 #[inline(always)]

@@ -2,8 +2,8 @@
 
 use crate::addr::Address;
 use crate::director::Mode;
-use crate::forward::decrement_ttl;
 use crate::forward::nat::{Rewrite, replace_address};
+use crate::forward::{decrement_ttl, is_fullnat};
 use crate::host::{Packet, Tables};
 use crate::mask::masked;
 use crate::parse::Flow;
@@ -13,32 +13,56 @@ use crate::wire::{icmp6, ipv4, ipv6};
 /// Offset of the checksum in an ICMP header of either version.
 const CHECKSUM: usize = 2;
 
-/// Translates an error that goes the way of a slot: the outer destination (source, for a reply) and
-/// the quoted packet, which went the other way.
+/// Which addresses of an error's outer header change: NAT of one end leaves the other, which may be a
+/// router's; NAT of both ends shows nobody an address of the other side.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Outer {
+    /// The source.
+    pub source: bool,
+    /// The destination.
+    pub destination: bool,
+}
+
+impl Outer {
+    /// For a method, in a direction.
+    #[inline(always)]
+    pub fn of(method: u8, reply: bool) -> Self {
+        let both = is_fullnat(method);
+        Self {
+            source: reply || both,
+            destination: !reply || both,
+        }
+    }
+}
+
+/// Translates an error that goes the way of a slot: what [`Outer`] says, and the quoted packet, which went
+/// the other way.
 #[inline(always)]
 pub fn translate<P: Packet>(
     packet: &mut P,
     flow: &Flow,
     to: &Rewrite,
-    reply: bool,
+    outer: Outer,
     delivered: bool,
 ) -> Option<()> {
     if !delivered {
         decrement_ttl(packet, flow)?;
     }
     // The outer header.
-    let (at, new) = if reply {
-        (flow.l3 + ipv4::SOURCE, to.addresses as u32)
-    } else {
-        (flow.l3 + ipv4::DESTINATION, (to.addresses >> 32) as u32)
-    };
-    let old = packet.read::<u32>(at)?;
+    let mut changed = Diff::NONE;
+    if outer.source {
+        let old = packet.read::<u32>(flow.l3 + ipv4::SOURCE)?;
+        packet.write(flow.l3 + ipv4::SOURCE, to.addresses as u32)?;
+        changed = Diff::of32(old, to.addresses as u32);
+    }
+    if outer.destination {
+        let new = (to.addresses >> 32) as u32;
+        let old = packet.read::<u32>(flow.l3 + ipv4::DESTINATION)?;
+        packet.write(flow.l3 + ipv4::DESTINATION, new)?;
+        changed = changed.and(Diff::of32(old, new));
+    }
     let checksum = packet.read::<u16>(flow.l3 + ipv4::CHECKSUM)?;
-    packet.write(at, new)?;
-    packet.write(
-        flow.l3 + ipv4::CHECKSUM,
-        Diff::of32(old, new).apply(checksum),
-    )?;
+    packet.write(flow.l3 + ipv4::CHECKSUM, changed.apply(checksum))?;
     // The quoted header: its own checksum keeps its sum, and so the message's, what it was.
     let inner = flow.inner;
     let (source, destination) = ((to.addresses >> 32) as u32, to.addresses as u32);
@@ -78,7 +102,7 @@ pub fn translate_wide<T: Tables, P: Packet>(
     flow: &Flow,
     slot: u32,
     new_ports: u32,
-    reply: bool,
+    outer: Outer,
     delivered: bool,
 ) -> Option<()> {
     let wide = tables.wide(slot)?;
@@ -89,12 +113,14 @@ pub fn translate_wide<T: Tables, P: Packet>(
             &raw const (*wide).new_destination,
         )
     };
-    let (outer_at, outer_new) = if reply {
-        (flow.l3 + ipv6::SOURCE, new_source)
-    } else {
-        (flow.l3 + ipv6::DESTINATION, new_destination)
-    };
-    let pseudo = replace_address(packet, outer_at, outer_new)?;
+    let mut pseudo = Diff::NONE;
+    if outer.source {
+        pseudo = replace_address(packet, flow.l3 + ipv6::SOURCE, new_source)?;
+    }
+    if outer.destination {
+        let changed = replace_address(packet, flow.l3 + ipv6::DESTINATION, new_destination)?;
+        pseudo = pseudo.and(changed);
+    }
     let inside = replace_address(packet, flow.inner + ipv6::SOURCE, new_destination)?.and(
         replace_address(packet, flow.inner + ipv6::DESTINATION, new_source)?,
     );

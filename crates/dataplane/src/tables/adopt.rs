@@ -5,13 +5,15 @@ use std::num::{NonZeroU16, NonZeroU32};
 
 use pointsman_core::forward;
 use pointsman_core::layout::{
-    ENGINE_SIP, MAX_SERVERS, MAX_SERVICES, SERVER_AVAILABLE, SERVER_IPV6, SERVICE_ONE_PACKET,
-    Schedule, ServerRecord, ServiceRecord, TUNNEL_CSUM, TUNNEL_GRE, TUNNEL_GUE, TUNNEL_REMCSUM,
+    CLIENT_PROXY, CLIENT_TOA, ENGINE_SIP, MAX_SERVERS, MAX_SERVICES, SERVER_AVAILABLE, SERVER_IPV6,
+    SERVICE_ONE_PACKET, Schedule, ServerRecord, ServiceRecord, TUNNEL_CSUM, TUNNEL_GRE, TUNNEL_GUE,
+    TUNNEL_REMCSUM,
 };
+use pointsman_core::local::Pool;
 use pointsman_core::sched;
 use pointsman_model::{
-    Encapsulation, Family, Forwarding, Persistence, RateEstimator, SchedFlags, Scheduler,
-    ServerKey, ServerSpec, ServiceKey, ServiceSpec, TunnelChecksum, Weight, validate,
+    ClientAddress, Encapsulation, Family, Forwarding, Persistence, RateEstimator, SchedFlags,
+    Scheduler, ServerKey, ServerSpec, ServiceKey, ServiceSpec, TunnelChecksum, Weight, validate,
 };
 
 use super::arena::Block;
@@ -54,11 +56,17 @@ impl Tables {
             if let Some(block) = block {
                 self.arena.adopt(block);
             }
+            let (local_addresses, local_block) = self.read_pool(Pool(record.locals));
+            if let Some(block) = local_block {
+                self.arena.adopt(block);
+            }
             self.count_service(&spec);
             self.by_key.insert(spec.key, index);
             self.services[index as usize] = Some(Service {
                 spec,
                 servers: Vec::new(),
+                local_addresses,
+                local_block,
                 place: Place::Head,
                 block,
                 upkeep: Upkeep::default(),
@@ -166,6 +174,11 @@ fn service_spec(record: &ServiceRecord) -> Option<ServiceSpec> {
     if record.engine == ENGINE_SIP {
         spec.persistence_engine = Some(validate::SIP.to_owned());
     }
+    spec.client_address = match record.client_address {
+        CLIENT_TOA => ClientAddress::Toa,
+        CLIENT_PROXY => ClientAddress::ProxyProtocol,
+        _ => ClientAddress::Hidden,
+    };
     Some(spec)
 }
 
@@ -179,6 +192,7 @@ fn server_spec(record: &ServerRecord) -> ServerSpec {
             forward::NAT => Forwarding::Masquerade,
             forward::TUNNEL => Forwarding::Tunnel(encapsulation(record)),
             forward::LOCAL => Forwarding::Local,
+            forward::FULLNAT => Forwarding::FullNat,
             _ => Forwarding::Route,
         },
         weight: Weight::new(record.weight).unwrap_or(Weight::QUIESCED),

@@ -44,6 +44,7 @@ pub(crate) fn list(maps: &Maps, hz: u32) -> Vec<ConnectionView> {
                 (slot.ports >> 16) as u16,
             ),
             destination: destination(maps, index, &slot, &addresses),
+            local: local(maps, index, &slot),
             state: state(word),
             expires_secs: left as u32 / hz.max(1),
             engine: engine(maps, index, tag, word),
@@ -85,9 +86,37 @@ fn engine(maps: &Maps, index: u32, tag: u64, word: Word) -> Option<EngineData> {
     })
 }
 
+/// What a connection by FULLNAT has in the client's place.
+fn local(maps: &Maps, index: u32, slot: &Slot) -> Option<SocketAddr> {
+    let (source, _) = new_ends(maps, index, slot)?;
+    Some(socket(source, slot.new_ports as u16))
+}
+
+/// Source and destination that a connection's requests by FULLNAT leave with.
+fn new_ends(maps: &Maps, index: u32, slot: &Slot) -> Option<(IpAddr, IpAddr)> {
+    let word = Word(slot.word);
+    let method = (word.kind() & KIND_METHOD) as u8;
+    if word.is_template() || !forward::is_fullnat(method) {
+        return None;
+    }
+    let ipv6 = (word.proto() & WIDE != 0) != (method == forward::FULLNAT_CROSS);
+    if ipv6 {
+        let wide = maps.wide.read(index)?;
+        return Some((
+            address::ip(wide.new_source, true),
+            address::ip(wide.new_destination, true),
+        ));
+    }
+    let v4 = |word: u64| IpAddr::from((word as u32).to_ne_bytes());
+    Some((v4(slot.new_addresses), v4(slot.new_addresses >> 32)))
+}
+
 fn destination(maps: &Maps, index: u32, slot: &Slot, addresses: &Wide) -> SocketAddr {
     let word = Word(slot.word);
     let new = (slot.new_ports >> 16) as u16;
+    if let Some((_, server)) = new_ends(maps, index, slot) {
+        return socket(server, new);
+    }
     if !word.is_template() && (word.kind() & KIND_METHOD) as u8 == forward::NAT {
         let ipv6 = word.proto() & WIDE != 0;
         return socket(address::ip(addresses.new_destination, ipv6), new);

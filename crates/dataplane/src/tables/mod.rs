@@ -10,6 +10,7 @@ mod connections;
 mod counters;
 mod egress;
 mod hashing;
+mod local;
 mod locality;
 pub mod maps;
 mod marks;
@@ -89,6 +90,9 @@ struct Service {
     spec: ServiceSpec,
     /// Newest first.
     servers: Vec<u32>,
+    /// LIPs, in the order in which they were added.
+    local_addresses: Vec<IpAddr>,
+    local_block: Option<Block>,
     place: Place,
     block: Option<Block>,
     upkeep: Upkeep,

@@ -362,6 +362,7 @@ fn method(forwarding: Forwarding) -> u8 {
     match forwarding {
         Forwarding::Masquerade => forward::NAT,
         Forwarding::Local => forward::LOCAL,
+        Forwarding::FullNat => forward::FULLNAT,
         Forwarding::Tunnel(_) => forward::TUNNEL,
         Forwarding::Route => forward::DIRECT,
     }

@@ -2,12 +2,12 @@
 
 use pointsman_core::addr::{Address, Be16, Be32};
 use pointsman_core::layout::{
-    ENGINE_SIP, ID_IPV4, ID_IPV6, ID_MARK4, ID_MARK6, ID_SERVER4, ID_SERVER6, MAX_SERVICES,
-    SERVICE_ONE_PACKET, SERVICE_PERSISTENT, ServiceId, ServiceRecord,
+    CLIENT_PROXY, CLIENT_TOA, ENGINE_SIP, ID_IPV4, ID_IPV6, ID_MARK4, ID_MARK6, ID_SERVER4,
+    ID_SERVER6, MAX_SERVICES, SERVICE_ONE_PACKET, SERVICE_PERSISTENT, ServiceId, ServiceRecord,
 };
 use pointsman_model::{
-    Counters, Error, Family, Forwarding, Protocol, RateEstimator, ServerKey, ServerSpec,
-    ServiceKey, ServiceSpec, validate,
+    ClientAddress, Counters, Error, Family, Forwarding, Protocol, RateEstimator, ServerKey,
+    ServerSpec, ServiceKey, ServiceSpec, validate,
 };
 
 use super::locality::Upkeep;
@@ -49,6 +49,8 @@ impl Tables {
         self.services[index as usize] = Some(Service {
             spec: spec.clone(),
             servers: Vec::new(),
+            local_addresses: Vec::new(),
+            local_block: None,
             place: Place::Head,
             block: None,
             upkeep: Upkeep::default(),
@@ -100,6 +102,7 @@ impl Tables {
                     (&raw mut (*at).netmask).write_volatile(record.netmask);
                     (&raw mut (*at).sched).write_volatile(record.sched);
                     (&raw mut (*at).engine).write_volatile(record.engine);
+                    (&raw mut (*at).client_address).write_volatile(record.client_address);
                 }
             });
         }
@@ -132,7 +135,7 @@ impl Tables {
         for &server in &service.servers {
             self.discard(server);
         }
-        if let Some(block) = service.block {
+        for block in [service.block, service.local_block].into_iter().flatten() {
             self.arena.give(block);
         }
         self.forget_cache(index, service.spec.scheduler);
@@ -346,6 +349,11 @@ fn describe(record: &mut ServiceRecord, spec: &ServiceSpec) {
     record.engine = match spec.persistence_engine {
         Some(_) => ENGINE_SIP,
         None => 0,
+    };
+    record.client_address = match spec.client_address {
+        ClientAddress::Hidden => 0,
+        ClientAddress::Toa => CLIENT_TOA,
+        ClientAddress::ProxyProtocol => CLIENT_PROXY,
     };
 }
 

@@ -1,7 +1,7 @@
 //! Reading back: services as they stand, totals, rates, drops.
 
 use pointsman_core::drop::Drop;
-use pointsman_core::layout::{EVICTIONS, HELD, UNTOLD};
+use pointsman_core::layout::{CLIENT_UNTOLD, EVICTIONS, HELD, UNTOLD};
 use pointsman_model::{Counters, Error, RateEstimator, Rates, ServerView, ServiceKey, ServiceView};
 
 use super::{Tables, counters};
@@ -133,6 +133,11 @@ impl Tables {
         counters::drops(&self.maps, HELD)
     }
 
+    /// Packets by FULLNAT that should have told the client's address and had no room for it.
+    pub fn clients_untold(&self) -> u64 {
+        counters::drops(&self.maps, CLIENT_UNTOLD)
+    }
+
     /// ICMP errors that were not sent, since too many were before.
     pub fn errors_untold(&self) -> u64 {
         counters::drops(&self.maps, UNTOLD)
@@ -151,6 +156,7 @@ impl Tables {
             spec: service.spec.clone(),
             counters: service.rates.totals(),
             rates: service.rates.rates(),
+            local_addresses: service.local_addresses.clone(),
             servers: service
                 .servers
                 .iter()

@@ -11,6 +11,7 @@ mod forwarding;
 mod fragments;
 mod frame;
 mod ftp;
+mod fullnat;
 mod ipv6;
 mod local;
 mod malformed;

@@ -142,6 +142,19 @@ impl Net {
         spec(self.rs(server, port), Forwarding::Masquerade)
     }
 
+    /// A real server by FULLNAT, from 0.
+    pub fn fullnat(&self, server: usize, port: u16) -> ServerSpec {
+        spec(self.rs(server, port), Forwarding::FullNat)
+    }
+
+    /// The `which`-th local address.
+    pub fn local(&self, which: u16) -> IpAddr {
+        match self.vip {
+            IpAddr::V4(_) => Ipv4Addr::new(192, 168, 0, 200 + which as u8).into(),
+            IpAddr::V6(_) => back6(200 + which).into(),
+        }
+    }
+
     /// A real server by direct routing, from 0.
     pub fn direct(&self, server: usize, port: u16) -> ServerSpec {
         spec(self.rs(server, port), Forwarding::Route)
@@ -318,6 +331,12 @@ impl World {
         director.run(|| {
             with_plane(slots, |mut plane| {
                 let mut user = UserSpace::new(slots / WAYS, || NEAR_THE_WRAP);
+                // The same local ports everywhere.
+                for maps in [plane.tables().maps(), user.tables.maps()] {
+                    let runtime = maps.runtime.at(0).unwrap();
+                    // SAFETY: the pointer is into the map; nothing runs yet.
+                    unsafe { (*runtime).seed = [0x0123_4567_89ab_cdef, 0xfedc_ba98_7654_3210] };
+                }
                 for interface in interfaces(front, back) {
                     if !interface.loopback {
                         plane.attach(&interface, HookChoice::Xdp).unwrap();
