@@ -4,7 +4,8 @@
 //! whatever still runs in it, also when a test panics; namespaces of processes that died without
 //! cleaning up are removed when the next process makes its first one. [`Topology`] joins
 //! namespaces to the networks of the LVS text books (NAT, direct routing, tunnelling). In them run
-//! a [`PageServer`] and a UDP [`EchoServer`] that name themselves, and clients on plain sockets
+//! a [`PageServer`] and a UDP [`EchoServer`] that name themselves, servers that do what none should
+//! ([`MisbehavingServer`]), and clients on plain sockets
 //! ([`http`], [`udp`], [`load`]). [`Capture`] and [`arp`] look at frames, [`frames`] crafts them.
 //!
 //! A thread enters a namespace with `setns` and ends there; the process never does. `ip netns exec`
@@ -21,6 +22,7 @@ mod error;
 pub mod frames;
 pub mod http;
 pub mod load;
+mod misbehave;
 mod netns;
 mod topology;
 pub mod udp;
@@ -32,6 +34,7 @@ pub use capture::{Capture, Captured, FrameSocket, send_frame};
 pub use director::{Director, Hook};
 pub use error::Error;
 pub use http::PageServer;
+pub use misbehave::{Behaviour, MisbehavingServer};
 pub use netns::{Names, Netns, kept, remove_stale};
 pub use topology::{Method, Plan, Server, Topology};
 pub use udp::EchoServer;

@@ -11,7 +11,7 @@ use tokio::time::{sleep_until, timeout};
 
 use super::status::Record;
 use super::{Change, CheckId, Event, Order, Shared, lock};
-use crate::check::{Checker, Part};
+use crate::check::Checker;
 use crate::passive::{Evidence, Passive};
 use crate::{Outcome, Weigh};
 
@@ -97,7 +97,7 @@ impl<I: CheckId> Task<I> {
         let _place = places.acquire_owned().await.ok()?;
         let part = lock(&self.record).schedule.part();
         let began = Instant::now();
-        let broken = match ask(checker, part, self.limit(), &self.shared.context).await {
+        let broken = match survive(checker.probe(part, &self.shared.context), self.limit()).await {
             Ok(outcome) => {
                 self.ended(due, began, outcome);
                 return None;
@@ -228,14 +228,12 @@ impl<I: CheckId> Task<I> {
     }
 }
 
-/// Asks, and survives whatever the checker does: in a `limit` of time, and without its panics.
-async fn ask(
-    checker: &Checker,
-    part: Part,
+/// An answer, or how the checker broke: it may take no longer than `limit`, and a panic ends only it.
+async fn survive(
+    answer: impl Future<Output = Outcome>,
     limit: Duration,
-    context: &crate::Context,
 ) -> Result<Outcome, String> {
-    let answer = AssertUnwindSafe(checker.probe(part, context)).catch_unwind();
+    let answer = AssertUnwindSafe(answer).catch_unwind();
     match timeout(limit, answer).await {
         Ok(Ok(outcome)) => Ok(outcome),
         Ok(Err(panic)) => {
@@ -277,5 +275,28 @@ async fn wait(due: Option<Instant>) -> Instant {
             due
         }
         None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_checker_that_panics_has_failed() {
+        let limit = Duration::from_secs(60);
+        let broken = survive(async { panic!("no such page") }, limit).await;
+        assert_eq!(broken, Err("panicked: no such page".into()));
+        let number = 7;
+        let broken = survive(async { panic!("page {number}") }, limit).await;
+        assert_eq!(broken, Err("panicked: page 7".into()));
+    }
+
+    #[tokio::test]
+    async fn a_checker_that_hangs_has_failed() {
+        let broken = survive(std::future::pending(), Duration::from_millis(20)).await;
+        assert_eq!(broken, Err("did not end within 20ms".into()));
+        let fine = survive(async { Outcome::up("fine") }, Duration::from_millis(20)).await;
+        assert_eq!(fine, Ok(Outcome::up("fine")));
     }
 }

@@ -11,6 +11,7 @@ const BACKTRACKS: usize = 100_000;
 /// A compiled pattern with the places where it may match.
 #[derive(Debug)]
 pub(super) struct BodyPattern {
+    text: String,
     regex: Regex,
     negate: bool,
     min_offset: usize,
@@ -21,7 +22,10 @@ impl BodyPattern {
     /// Compiles it. Options that only change how fast PCRE2 is have no effect here; those that change
     /// what matches are heeded or refused.
     pub(super) fn new(check: &RegexCheck) -> Result<Self, Unusable> {
-        let mut pattern = check.pattern.clone();
+        let mut pattern = match check.options.contains(&RegexOption::DollarEndonly) {
+            true => check.pattern.clone(),
+            false => before_last_newline(&check.pattern),
+        };
         let mut builder = RegexBuilder::new("");
         builder.backtrack_limit(BACKTRACKS);
         let mut mode = BytesMode::Ascii;
@@ -66,6 +70,7 @@ impl BodyPattern {
             .build()
             .map_err(|error| Unusable(format!("regex `{}`: {error}", check.pattern)))?;
         Ok(Self {
+            text: check.pattern.clone(),
             regex,
             negate: check.negate,
             min_offset: check.min_offset,
@@ -75,7 +80,7 @@ impl BodyPattern {
 
     /// Whether the body passes, or why not.
     pub(super) fn judge(&self, body: &[u8]) -> Result<(), String> {
-        let pattern = self.regex.as_str();
+        let pattern = &self.text;
         let found = match self.min_offset <= body.len() {
             true => self
                 .regex
@@ -91,6 +96,39 @@ impl BodyPattern {
             (true, true) => Err(format!("the body matches /{pattern}/")),
         }
     }
+}
+
+/// Makes `$` match before a newline that ends the body, too, as in PCRE and unlike in Rust's engines.
+fn before_last_newline(pattern: &str) -> String {
+    let mut out = String::with_capacity(pattern.len());
+    let (mut in_class, mut quoted) = (false, false);
+    let mut rest = pattern.chars().peekable();
+    while let Some(c) = rest.next() {
+        match c {
+            '\\' => {
+                out.push(c);
+                if let Some(next) = rest.next() {
+                    quoted = next == 'Q' || (quoted && next != 'E');
+                    out.push(next);
+                }
+            }
+            _ if quoted => out.push(c),
+            '[' if !in_class => {
+                in_class = true;
+                out.push(c);
+                // A bracket that comes first in a class is one of its characters.
+                out.extend(rest.next_if_eq(&'^'));
+                out.extend(rest.next_if_eq(&']'));
+            }
+            ']' => {
+                in_class = false;
+                out.push(c);
+            }
+            '$' if !in_class => out.push_str(r"(?:$|(?=\n\z))"),
+            _ => out.push(c),
+        }
+    }
+    out
 }
 
 #[cfg(test)]
@@ -116,6 +154,12 @@ mod tests {
         for (pattern, body, wanted) in [
             ("ok", &b"it is ok"[..], true),
             ("^ok$", b"ok", true),
+            ("^ok$", b"ok\n", true),
+            ("^ok$", b"ok\n\n", false),
+            (r"^(ok|ko)$", b"ko\n", true),
+            (r"^1\$", b"1$", true),
+            ("^[$]x[^]$]", b"$xy", true),
+            ("(?m)^ok$", b"a\nok\nb", true),
             ("a.c", b"a\xffc", true),
             ("a.c", b"a\nc", false),
             (r"\w", b"\xe9", false),
@@ -145,6 +189,10 @@ mod tests {
         let mut first = check("b");
         first.options.push(RegexOption::Firstline);
         assert!(matches(&first, b"ab\n") && !matches(&first, b"a\nb"));
+        let mut end = check("ok$");
+        assert!(matches(&end, b"ok\n"));
+        end.options.push(RegexOption::DollarEndonly);
+        assert!(matches(&end, b"ok") && !matches(&end, b"ok\n"));
         let mut odd = check("a");
         odd.options.push(RegexOption::AltBsux);
         assert!(BodyPattern::new(&odd).unwrap_err().0.contains("alt_bsux"));
