@@ -10,6 +10,7 @@ use pointsman_core::forward::tunnel::{self, Seal};
 use pointsman_core::host::{Packet, Tables};
 use pointsman_core::mask::masked;
 use pointsman_core::wire::ethernet;
+
 /// The packet pointer in the context's field at `FIELD`.
 ///
 /// The field is 32 bits wide and reads as 64: a compiler that knew the first would copy pointers in
@@ -190,3 +191,67 @@ macro_rules! apart {
     };
 }
 pub(crate) use apart;
+
+/// Makes the programs that both hooks have: the core's verdict, carried out by the hook's `act`.
+macro_rules! programs {
+    ($context:ident, $packet:ident, $action:ty) => {
+        /// What packets meet first, of IPv4 or IPv6.
+        #[inline(always)]
+        pub fn director<M: pointsman_core::director::Mode>(ctx: &$context) -> $action {
+            let mut packet = $packet(ctx);
+            let verdict = pointsman_core::director::ingress::<_, _, M>(&Kernel(ctx), &mut packet);
+            act(ctx, &mut packet, verdict)
+        }
+
+        /// Packets that are rare.
+        #[inline(always)]
+        pub fn rare<M: pointsman_core::director::Mode>(ctx: &$context) -> $action {
+            pull(ctx, RARE_HEADERS);
+            let mut packet = $packet(ctx);
+            let verdict = pointsman_core::rare::ingress::<_, _, M>(&Kernel(ctx), &mut packet);
+            act(ctx, &mut packet, verdict)
+        }
+
+        /// What FTP control connections say.
+        #[inline(always)]
+        pub fn ftp<M: pointsman_core::director::Mode>(ctx: &$context) -> $action {
+            let mut packet = $packet(ctx);
+            let verdict = pointsman_core::ftp::ingress::<_, _, M>(&Kernel(ctx), &mut packet);
+            act(ctx, &mut packet, verdict)
+        }
+
+        /// What of rare packets is a flow.
+        #[inline(always)]
+        pub fn rare_flow<M: pointsman_core::director::Mode>(ctx: &$context) -> $action {
+            let mut packet = $packet(ctx);
+            let verdict = pointsman_core::rare::flow::<_, _, M>(&Kernel(ctx), &mut packet);
+            act(ctx, &mut packet, verdict)
+        }
+
+        /// Packets whose connection is for them alone.
+        #[inline(always)]
+        pub fn one_packet<M: pointsman_core::director::Mode>(ctx: &$context) -> $action {
+            let mut packet = $packet(ctx);
+            let verdict =
+                pointsman_core::director::one_packet::<_, _, M>(&Kernel(ctx), &mut packet);
+            act(ctx, &mut packet, verdict)
+        }
+
+        /// Makes a connection, then starts over.
+        #[inline(always)]
+        pub fn open(ctx: &$context) -> $action {
+            let mut packet = $packet(ctx);
+            let verdict = pointsman_core::open::open(&Kernel(ctx), &packet);
+            act(ctx, &mut packet, verdict)
+        }
+
+        /// Tells the sender that nobody takes its connection.
+        #[inline(always)]
+        pub fn unreachable(ctx: &$context) -> $action {
+            let mut packet = $packet(ctx);
+            let verdict = pointsman_core::director::unreachable(&Kernel(ctx), &mut packet);
+            act(ctx, &mut packet, verdict)
+        }
+    };
+}
+pub(crate) use programs;

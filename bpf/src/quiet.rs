@@ -27,7 +27,9 @@ impl Polite for Host<'_> {
         // SAFETY: the context is the program's own.
         let interface = unsafe { (*self.0.skb.skb).ifindex };
         // SAFETY: only user space writes it, before the program is attached.
-        unsafe { MANNERS.get(interface) }.copied().unwrap_or_default()
+        unsafe { MANNERS.get(interface) }
+            .copied()
+            .unwrap_or_default()
     }
 
     #[inline(always)]

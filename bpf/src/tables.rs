@@ -17,7 +17,7 @@ use pointsman_core::layout::{
 use pointsman_core::next_hop::Refreshed;
 use pointsman_core::wire::sctp;
 use pointsman_core::{
-    ftp, local, locality, mark, open, outgoing, overload, persist, proto, rare, reuse, sched, sip, track,
+    ftp, local, locality, mark, open, outgoing, overload, persist, rare, reuse, sched, sip, track,
 };
 
 use crate::maps::{
@@ -738,25 +738,6 @@ extern "C" fn pm_reuse(index: u32, tag: u64) -> u32 {
 #[unsafe(no_mangle)]
 pub extern "C" fn pm_sctp_change(old: u32, new: u32, len: u32) -> u32 {
     sctp::checksum_change(old, new, len)
-}
-
-/// The program to start over with.
-#[inline(always)]
-pub fn origin() -> u32 {
-    match WANTED.get_ptr(cpu()) {
-        // SAFETY: the pointer is into the map.
-        Some(wanted) => unsafe { (&raw const (*wanted).origin).read_volatile() },
-        None => u32::MAX,
-    }
-}
-
-/// Whether the wanted packet is IPv6.
-#[inline(always)]
-pub fn is_wide() -> bool {
-    WANTED.get_ptr(cpu()).is_some_and(|wanted| {
-        // SAFETY: the pointer is into the map.
-        unsafe { (*wanted).flow.key.proto & proto::WIDE != 0 }
-    })
 }
 
 /// Number of this CPU.

@@ -18,7 +18,7 @@ use aya_ebpf::helpers::generated::{
 use aya_ebpf::programs::TcContext;
 use pointsman_core::addr::Be32;
 use pointsman_core::connect::LOOPBACK;
-use pointsman_core::director::{self, Mode, Narrow, Verdict, Wide, call};
+use pointsman_core::director::{self, Narrow, Verdict, Wide, call};
 use pointsman_core::forward::tunnel::{Seal, is_summed};
 use pointsman_core::fragment::{BACK_MAGIC, HELD_FRAME, Held};
 use pointsman_core::host::{Packet, Shell};
@@ -26,15 +26,13 @@ use pointsman_core::inner::Version;
 use pointsman_core::layout::Egress;
 use pointsman_core::mask::{masked, opaque};
 use pointsman_core::next_hop::Refreshed;
-use pointsman_core::open::{self, Opened};
 use pointsman_core::wire::checksum::Diff;
 use pointsman_core::wire::ethernet;
 use pointsman_core::wire::icmp4::Message;
-use pointsman_core::{ftp, rare};
 
-use crate::apart::{NO_SUM, apart, packet_pointer, payload, pointer, seal, sum, wrap};
+use crate::apart::{NO_SUM, apart, packet_pointer, payload, pointer, programs, seal, sum, wrap};
 use crate::maps::{FRAGMENTS_HELD, RUNTIME, TC_PROGRAMS, WANTED};
-use crate::tables::{Context, Kernel, cpu, is_wide, origin, pm_sctp_change};
+use crate::tables::{Context, Kernel, cpu, pm_sctp_change};
 
 /// "On with it": the next program, then the stack. The same number for tcx and clsact.
 pub(crate) const NEXT: i32 = -1;
@@ -305,6 +303,7 @@ extern "C" fn pm_sum_tc(ctx: *mut __sk_buff, at: u32, len: u32) -> u64 {
 }
 
 apart!(TcContext, Skb);
+programs!(TcContext, Skb, i32);
 
 /// Brings the first `bytes` into the part of the packet a program can read.
 #[inline(always)]
@@ -360,47 +359,6 @@ fn goes_back(ctx: &TcContext) -> Option<u32> {
     let words = pointer::<[u32; 2]>(meta, data, 0)?.cast::<u32>();
     // SAFETY: pointer() checked the bounds.
     unsafe { (words.read() == BACK_MAGIC).then(|| words.add(1).read()) }
-}
-
-/// Packets that are many, of IPv4 or IPv6.
-#[inline(always)]
-pub fn director<M: Mode>(ctx: &TcContext) -> i32 {
-    let mut skb = Skb(ctx);
-    let verdict = director::ingress::<_, _, M>(&Kernel(ctx), &mut skb);
-    act(ctx, &mut skb, verdict)
-}
-
-/// Packets that are rare.
-#[inline(always)]
-pub fn rare<M: Mode>(ctx: &TcContext) -> i32 {
-    pull(ctx, RARE_HEADERS);
-    let mut skb = Skb(ctx);
-    let verdict = rare::ingress::<_, _, M>(&Kernel(ctx), &mut skb);
-    act(ctx, &mut skb, verdict)
-}
-
-/// What FTP control connections say.
-#[inline(always)]
-pub fn ftp<M: Mode>(ctx: &TcContext) -> i32 {
-    let mut skb = Skb(ctx);
-    let verdict = ftp::ingress::<_, _, M>(&Kernel(ctx), &mut skb);
-    act(ctx, &mut skb, verdict)
-}
-
-/// What of rare packets is a flow.
-#[inline(always)]
-pub fn rare_flow<M: Mode>(ctx: &TcContext) -> i32 {
-    let mut skb = Skb(ctx);
-    let verdict = rare::flow::<_, _, M>(&Kernel(ctx), &mut skb);
-    act(ctx, &mut skb, verdict)
-}
-
-/// Packets whose connection is for them alone.
-#[inline(always)]
-pub fn one_packet<M: Mode>(ctx: &TcContext) -> i32 {
-    let mut skb = Skb(ctx);
-    let verdict = director::one_packet::<_, _, M>(&Kernel(ctx), &mut skb);
-    act(ctx, &mut skb, verdict)
 }
 
 #[inline(always)]
@@ -477,29 +435,6 @@ fn go_on(ctx: &TcContext, program: u32) -> i32 {
     // SAFETY: called from the entry function; returns only when the slot is empty.
     unsafe { TC_PROGRAMS.tail_call(ctx, program) };
     SHOT
-}
-
-/// Makes a connection, then starts over.
-#[inline(always)]
-pub fn open(ctx: &TcContext) -> i32 {
-    match open::open(&Kernel(ctx), &Skb(ctx)) {
-        Opened::Connected => go_on(ctx, origin()),
-        Opened::OnePacket if is_wide() => go_on(ctx, call::ONE_PACKET_WIDE),
-        Opened::OnePacket => go_on(ctx, call::ONE_PACKET),
-        Opened::Pass => next(ctx),
-        Opened::Drop(_) => SHOT,
-        Opened::NoDestination => go_on(ctx, call::UNREACHABLE),
-    }
-}
-
-/// Tells the sender that nobody takes its connection.
-#[inline(always)]
-pub fn unreachable(ctx: &TcContext) -> i32 {
-    if director::unreachable(&Kernel(ctx), &mut Skb(ctx)) {
-        send_back(ctx)
-    } else {
-        SHOT
-    }
 }
 
 /// The director on TC egress: replies of real servers on the director itself.

@@ -9,21 +9,19 @@ use aya_ebpf::helpers::generated::{
     bpf_redirect, bpf_xdp_adjust_head, bpf_xdp_adjust_tail, bpf_xdp_load_bytes, bpf_xdp_store_bytes,
 };
 use aya_ebpf::programs::XdpContext;
-use pointsman_core::director::{self, Mode, Verdict, call};
+use pointsman_core::director::Verdict;
 use pointsman_core::forward::tunnel::{Seal, is_summed};
 use pointsman_core::host::{Packet, Shell};
 use pointsman_core::inner::Version;
 use pointsman_core::layout::Egress;
 use pointsman_core::mask::opaque;
 use pointsman_core::next_hop::Refreshed;
-use pointsman_core::open::{self, Opened};
 use pointsman_core::wire::ethernet;
 use pointsman_core::wire::icmp4::Message;
-use pointsman_core::{ftp, rare};
 
-use crate::apart::{NO_SUM, apart, packet_pointer, payload, pointer, seal, sum, wrap};
+use crate::apart::{NO_SUM, apart, packet_pointer, payload, pointer, programs, seal, sum, wrap};
 use crate::maps::{EGRESS, EGRESS_IDS, XDP_PROGRAMS};
-use crate::tables::{Context, Kernel, is_wide, origin, pm_sctp_change};
+use crate::tables::{Context, Kernel, pm_sctp_change};
 
 /// A frame in XDP.
 pub struct Frame<'a>(&'a XdpContext);
@@ -212,7 +210,10 @@ impl Context for XdpContext {
 /// All of a frame is readable in XDP.
 #[inline(always)]
 fn pull(_ctx: &XdpContext, _bytes: u32) {}
+
 const QUOTED: u32 = 0;
+const RARE_HEADERS: u32 = 0;
+
 /// [`crate::apart::payload`]. Global, too.
 #[inline(never)]
 #[unsafe(no_mangle)]
@@ -247,46 +248,7 @@ extern "C" fn pm_sum_xdp(ctx: *mut xdp_md, at: u32, len: u32) -> u64 {
 }
 
 apart!(XdpContext, Frame);
-
-/// What packets meet first, of IPv4 or IPv6.
-#[inline(always)]
-pub fn director<M: Mode>(ctx: &XdpContext) -> u32 {
-    let mut frame = Frame(ctx);
-    let verdict = director::ingress::<_, _, M>(&Kernel(ctx), &mut frame);
-    act(ctx, &mut frame, verdict)
-}
-
-/// Packets that are rare.
-#[inline(always)]
-pub fn rare<M: Mode>(ctx: &XdpContext) -> u32 {
-    let mut frame = Frame(ctx);
-    let verdict = rare::ingress::<_, _, M>(&Kernel(ctx), &mut frame);
-    act(ctx, &mut frame, verdict)
-}
-
-/// What FTP control connections say.
-#[inline(always)]
-pub fn ftp<M: Mode>(ctx: &XdpContext) -> u32 {
-    let mut frame = Frame(ctx);
-    let verdict = ftp::ingress::<_, _, M>(&Kernel(ctx), &mut frame);
-    act(ctx, &mut frame, verdict)
-}
-
-/// What of rare packets is a flow.
-#[inline(always)]
-pub fn rare_flow<M: Mode>(ctx: &XdpContext) -> u32 {
-    let mut frame = Frame(ctx);
-    let verdict = rare::flow::<_, _, M>(&Kernel(ctx), &mut frame);
-    act(ctx, &mut frame, verdict)
-}
-
-/// Packets whose connection is for them alone.
-#[inline(always)]
-pub fn one_packet<M: Mode>(ctx: &XdpContext) -> u32 {
-    let mut frame = Frame(ctx);
-    let verdict = director::one_packet::<_, _, M>(&Kernel(ctx), &mut frame);
-    act(ctx, &mut frame, verdict)
-}
+programs!(XdpContext, Frame, u32);
 
 #[inline(always)]
 fn act(ctx: &XdpContext, frame: &mut Frame<'_>, verdict: Verdict) -> u32 {
@@ -309,29 +271,6 @@ fn go_on(ctx: &XdpContext, program: u32) -> u32 {
     // SAFETY: called from the entry function; returns only when the slot is empty.
     unsafe { XDP_PROGRAMS.tail_call(ctx, program) };
     xdp_action::XDP_ABORTED
-}
-
-/// Makes a connection, then starts over.
-#[inline(always)]
-pub fn open(ctx: &XdpContext) -> u32 {
-    match open::open(&Kernel(ctx), &Frame(ctx)) {
-        Opened::Connected => go_on(ctx, origin()),
-        Opened::OnePacket if is_wide() => go_on(ctx, call::ONE_PACKET_WIDE),
-        Opened::OnePacket => go_on(ctx, call::ONE_PACKET),
-        Opened::Pass => xdp_action::XDP_PASS,
-        Opened::Drop(_) => xdp_action::XDP_DROP,
-        Opened::NoDestination => go_on(ctx, call::UNREACHABLE),
-    }
-}
-
-/// Tells the sender that nobody takes its connection.
-#[inline(always)]
-pub fn unreachable(ctx: &XdpContext) -> u32 {
-    if director::unreachable(&Kernel(ctx), &mut Frame(ctx)) {
-        xdp_action::XDP_TX
-    } else {
-        xdp_action::XDP_DROP
-    }
 }
 
 /// Out of an interface, with the VLAN tag it wants.

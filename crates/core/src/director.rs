@@ -268,24 +268,25 @@ pub(crate) fn established<H: Host, P: Packet, M: Mode>(
     }
 }
 
-/// Turns a packet whose service has no destination into "port unreachable", to go back out of the
-/// interface it came in by; false when it cannot be and has to be dropped.
+/// Turns a packet whose service has no destination, which was counted, into "port unreachable", to go
+/// back out of the interface it came in by; drops it when it cannot be.
 #[inline(always)]
-pub fn unreachable<T: Tables, P: Packet>(tables: &T, packet: &mut P) -> bool {
+pub fn unreachable<T: Tables, P: Packet>(tables: &T, packet: &mut P) -> Verdict {
+    const UNTOLD: Verdict = Verdict::Drop(Drop::NoDestination);
     let Some(wanted) = tables.wanted() else {
-        return false;
+        return UNTOLD;
     };
     // SAFETY: the record is this CPU's.
     let flow = unsafe { open::wanted_flow(wanted) };
     if !icmp::may_tell(tables, Message::PORT_UNREACHABLE) {
-        return false;
+        return UNTOLD;
     }
     let told = if flow.key.proto & proto::WIDE != 0 {
         packet.answer_wide_apart(flow.l3, Message::PORT_UNREACHABLE)
     } else {
         packet.answer_apart(flow.l3, Message::PORT_UNREACHABLE)
     };
-    told.is_some()
+    told.map_or(UNTOLD, |()| Verdict::Answer)
 }
 
 /// Forwards a packet whose connection is for it alone, in the slot of this CPU.

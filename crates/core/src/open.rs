@@ -6,6 +6,7 @@ use crate::addr::Be16;
 use crate::atomic;
 use crate::conn::{self, KIND_WILDCARD, Key, NO_SLOT, Word};
 use crate::connect::{self, Outcome};
+use crate::director::{Verdict, call};
 use crate::drop::Drop;
 use crate::host::{Host, Packet, Route, Tables};
 use crate::layout::{
@@ -31,7 +32,7 @@ pub(crate) const UNPRIVILEGED: u16 = 1024;
 
 /// What came of a packet that may open a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Opened {
+pub(crate) enum Opened {
     /// It has a connection now: start over.
     Connected,
     /// Its connection is for this packet alone, in the slot of this CPU.
@@ -128,9 +129,32 @@ pub unsafe fn wanted_flow(wanted: *const Wanted) -> Flow {
     }
 }
 
-/// Makes the connection of the packet that is wanted.
+/// Makes the connection of the packet that is wanted, and says which program goes on.
 #[inline(always)]
-pub fn open<H: Host, P: Packet>(host: &H, packet: &P) -> Opened {
+pub fn open<H: Host, P: Packet>(host: &H, packet: &P) -> Verdict {
+    let opened = attempt(host, packet);
+    let Some(wanted) = host.wanted() else {
+        return Verdict::Pass;
+    };
+    // SAFETY: the record is this CPU's.
+    let (origin, wide) = unsafe {
+        (
+            atomic::load(&raw const (*wanted).origin),
+            (*wanted).flow.key.proto & proto::WIDE != 0,
+        )
+    };
+    match opened {
+        Opened::Connected => Verdict::Call(origin),
+        Opened::OnePacket if wide => Verdict::Call(call::ONE_PACKET_WIDE),
+        Opened::OnePacket => Verdict::Call(call::ONE_PACKET),
+        Opened::Pass => Verdict::Pass,
+        Opened::Drop(reason) => Verdict::Drop(reason),
+        Opened::NoDestination => Verdict::Call(call::UNREACHABLE),
+    }
+}
+
+#[inline(always)]
+fn attempt<H: Host, P: Packet>(host: &H, packet: &P) -> Opened {
     let (Some(wanted), Some(runtime)) = (host.wanted(), host.runtime()) else {
         return Opened::Pass;
     };

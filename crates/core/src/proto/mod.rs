@@ -64,6 +64,25 @@ pub fn next(direction: Direction, class: u8, event: u8, state: u8, secure: bool)
     }
 }
 
+/// A transition table with each row at a multiple of 16, so that a shift finds it; what no packet can
+/// reach is `closed`.
+const fn padded<const STATES: usize, const ROWS: usize>(
+    closed: u8,
+    rows: [[u8; STATES]; ROWS],
+) -> [u8; 512] {
+    let mut out = [closed; 512];
+    let mut row = 0;
+    while row < ROWS {
+        let mut state = 0;
+        while state < STATES {
+            out[row * 16 + state] = rows[row][state];
+            state += 1;
+        }
+        row += 1;
+    }
+    out
+}
+
 /// Where a state's timeout lies in [`crate::layout::Runtime::timeouts`]. Always below 32.
 #[inline(always)]
 pub fn timeout_index(class: u8, state: u8) -> usize {

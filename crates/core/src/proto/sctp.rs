@@ -2,7 +2,7 @@
 //! (`Linux net/netfilter/ipvs/ip_vs_proto_sctp.c`).
 
 use crate::mask::masked;
-use crate::proto::tcp::Direction;
+use crate::proto::{padded, tcp::Direction};
 
 /// NONE.
 pub const NONE: u8 = 0;
@@ -78,7 +78,6 @@ pub fn eviction_rank(state: u8) -> u8 {
     }
 }
 
-const NO: u8 = NONE;
 const I1: u8 = INIT1;
 const IN: u8 = INIT;
 const CS: u8 = COOKIE_SENT;
@@ -96,7 +95,7 @@ const CL: u8 = CLOSED;
 /// Rows: direction × event (data, init, init-ack, cookie-echo, cookie-ack, shutdown, shutdown-ack,
 /// shutdown-complete, error, abort); columns: present state, padded to 16.
 #[rustfmt::skip]
-static TRANSITIONS: [u8; 512] = padded([
+static TRANSITIONS: [u8; 512] = padded(CL, [
     //        NO  I1  IN  CS  CR  CW  CO  CE  ES  SS  SR  SA  RJ  CL
     /* IN  */
     /* d   */ [ES, I1, IN, CS, CR, CW, CO, CE, ES, SS, SR, SA, RJ, CL],
@@ -132,21 +131,6 @@ static TRANSITIONS: [u8; 512] = padded([
     /* e   */ [CL, I1, IN, CS, CR, CW, CO, CE, ES, SS, SR, SA, RJ, CL],
     /* ab  */ [CL, CL, CL, CL, CL, RJ, CL, CL, CL, CL, CL, CL, CL, CL],
 ]);
-
-const fn padded(rows: [[u8; STATES]; 30]) -> [u8; 512] {
-    let mut out = [CL; 512];
-    let mut row = 0;
-    while row < 30 {
-        let mut state = 0;
-        while state < STATES {
-            out[row * 16 + state] = rows[row][state];
-            state += 1;
-        }
-        row += 1;
-    }
-    let _ = NO;
-    out
-}
 
 #[cfg(test)]
 mod tests {

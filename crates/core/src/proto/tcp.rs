@@ -2,6 +2,7 @@
 //! (`Linux net/netfilter/ipvs/ip_vs_proto_tcp.c`; each cell was checked against the kernel's table).
 
 use crate::mask::masked;
+use crate::proto::padded;
 use crate::wire::tcp as wire;
 
 /// NONE.
@@ -92,7 +93,6 @@ pub fn eviction_rank(state: u8) -> u8 {
     (u32::from(HALF_OPEN & bit != 0) | u32::from(CLOSING & bit != 0) << 1) as u8
 }
 
-const NO: u8 = NONE;
 const ES: u8 = ESTABLISHED;
 const SS: u8 = SYN_SENT;
 const SR: u8 = SYN_RECV;
@@ -106,7 +106,7 @@ const SA: u8 = SYNACK;
 
 /// Rows: direction × event (syn, fin, ack, rst); columns: present state, padded to 16.
 #[rustfmt::skip]
-static TRANSITIONS: [u8; 512] = padded([
+static TRANSITIONS: [u8; 512] = padded(CL, [
     //        NO  ES  SS  SR  FW  TW  CL  CW  LA  LI  SA
     /* IN  */
     /* syn */ [SR, ES, ES, SR, SR, SR, SR, SR, SR, SR, SR],
@@ -140,21 +140,6 @@ static TRANSITIONS: [u8; 512] = padded([
     /* ack */ [ES, ES, SS, ES, FW, TW, CL, CW, CL, LI, ES],
     /* rst */ [CL, CL, CL, SR, CL, CL, CL, CL, LA, LI, CL],
 ]);
-
-const fn padded(rows: [[u8; STATES]; 24]) -> [u8; 512] {
-    let mut out = [CL; 512];
-    let mut row = 0;
-    while row < 24 {
-        let mut state = 0;
-        while state < STATES {
-            out[row * 16 + state] = rows[row][state];
-            state += 1;
-        }
-        row += 1;
-    }
-    let _ = NO;
-    out
-}
 
 #[cfg(test)]
 mod tests {

@@ -16,8 +16,7 @@ use pointsman_core::layout::{
     Stats, Wanted,
 };
 use pointsman_core::locality;
-use pointsman_core::open::{self, Opened};
-use pointsman_core::proto;
+use pointsman_core::open;
 use pointsman_core::rare::{self, RareNarrow, RareWide};
 use pointsman_core::wire::ethernet;
 use pointsman_dataplane::Tables;
@@ -105,26 +104,8 @@ impl UserSpace {
                 call::ONE_PACKET_WIDE => director::one_packet::<_, _, OneWide>(host, &mut bytes),
                 call::FTP => ftp::ingress::<_, _, Narrow>(host, &mut bytes),
                 call::FTP_WIDE => ftp::ingress::<_, _, Wide>(host, &mut bytes),
-                call::UNREACHABLE if director::unreachable(host, &mut bytes) => Verdict::Answer,
-                call::UNREACHABLE => return (Class::Drop, bytes.frame),
-                call::OPEN => match open::open(host, &bytes) {
-                    // SAFETY: one record of one CPU.
-                    Opened::Connected => unsafe {
-                        Verdict::Call((*host.maps().wanted().unwrap()).origin)
-                    },
-                    Opened::OnePacket => {
-                        // SAFETY: as above.
-                        let class = unsafe { (*host.maps().wanted().unwrap()).flow.key.proto };
-                        Verdict::Call(if class & proto::WIDE == 0 {
-                            call::ONE_PACKET
-                        } else {
-                            call::ONE_PACKET_WIDE
-                        })
-                    }
-                    Opened::Pass => Verdict::Pass,
-                    Opened::Drop(reason) => Verdict::Drop(reason),
-                    Opened::NoDestination => Verdict::Call(call::UNREACHABLE),
-                },
+                call::UNREACHABLE => director::unreachable(host, &mut bytes),
+                call::OPEN => open::open(host, &bytes),
                 other => panic!("there is no program {other}"),
             };
             passed(format!("program {program}"));
