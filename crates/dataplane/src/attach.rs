@@ -199,7 +199,7 @@ impl Attached {
 }
 
 /// Whether XDP is wanted, and the sentence that says why.
-fn wish(interface: &Interface, choice: HookChoice) -> (bool, String) {
+pub(crate) fn wish(interface: &Interface, choice: HookChoice) -> (bool, String) {
     if interface.loopback {
         return (false, "loopback: clients on the director itself".into());
     }

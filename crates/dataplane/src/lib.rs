@@ -23,5 +23,5 @@ pub mod toa;
 
 pub use error::Error;
 pub use interface::{Attachment, DropCount, Hook, HookChoice, Interface};
-pub use load::{DataPlane, Options};
+pub use load::{DataPlane, Options, Programs};
 pub use tables::{Sweep, Tables};

@@ -20,7 +20,7 @@ use pointsman_core::layout::{
     MAX_SERVICES, Runtime, ServiceId, VERSION, WAYS,
 };
 
-use crate::attach::Attached;
+use crate::attach::{self, Attached};
 use crate::fragments::Fragments;
 use crate::memory::Mapped;
 use crate::tables::maps::{Ids, LEDGER_LEN, Ledger, Maps};
@@ -90,6 +90,33 @@ const CLOCK: &str = "clock";
 /// The program that frames are put back with.
 const PUT_BACK: &str = "put_back";
 
+/// The programs of one hook, which call each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Programs {
+    /// Those of XDP.
+    Xdp,
+    /// Those of TC, ingress and egress.
+    Tc,
+}
+
+impl Programs {
+    /// The map that holds them, and who stands where in it.
+    fn array(self) -> (&'static str, [(u32, &'static str); 12]) {
+        match self {
+            Self::Xdp => ("XDP_PROGRAMS", XDP),
+            Self::Tc => ("TC_PROGRAMS", TC),
+        }
+    }
+
+    /// Those that no program calls.
+    fn others(self) -> &'static [&'static str] {
+        match self {
+            Self::Xdp => &[],
+            Self::Tc => &[OUT],
+        }
+    }
+}
+
 /// Sizes fixed when the maps are made.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
@@ -100,6 +127,7 @@ pub struct Options {
 /// The kernel side of a director in the calling thread's network namespace.
 pub struct DataPlane {
     ebpf: Ebpf,
+    loaded: Vec<Programs>,
     pins: PathBuf,
     adopted: bool,
     tables: Tables,
@@ -108,7 +136,8 @@ pub struct DataPlane {
 }
 
 impl DataPlane {
-    /// Loads the programs, or adopts what is pinned in `pin_dir` (programs are replaced, maps kept).
+    /// Makes the maps, or adopts those pinned in `pin_dir`. Programs that balance are loaded by
+    /// [`DataPlane::load`] or when an interface needs them, and then replace those of an earlier director.
     ///
     /// # Errors
     /// [`Error::Unsupported`] on kernels that lack something, [`Error::Layout`] for pins of another
@@ -141,13 +170,16 @@ impl DataPlane {
         let mut ebpf = loader
             .load(object::director())
             .map_err(|e| Error::bpf("loading the eBPF object", e))?;
-        load_programs(&mut ebpf)?;
+        for name in [CLOCK, PUT_BACK] {
+            load_program(&mut ebpf, name)?;
+        }
         let maps = map_all(&mut ebpf, pin_dir, sets, cpus)?;
         let fragments = Fragments::open(&mut ebpf)?;
         Ok(Self {
             fragments,
             attached: Attached::adopt(pin_dir),
             ebpf,
+            loaded: Vec::new(),
             pins: pin_dir.to_owned(),
             adopted,
             tables: Tables::new(maps),
@@ -159,6 +191,19 @@ impl DataPlane {
         self.adopted
     }
 
+    /// Loads the programs of a hook, unless they are. The kernel's verifier takes seconds for those of
+    /// either, so that a director without an interface for XDP does without XDP's.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] on kernels that lack something, [`Error::Os`] for anything else.
+    pub fn load(&mut self, programs: Programs) -> Result<(), Error> {
+        if !self.loaded.contains(&programs) {
+            load_programs(&mut self.ebpf, programs)?;
+            self.loaded.push(programs);
+        }
+        Ok(())
+    }
+
     /// Attaches to an interface, or replaces the programs on it. Idempotent.
     ///
     /// # Errors
@@ -168,6 +213,10 @@ impl DataPlane {
         interface: &Interface,
         choice: HookChoice,
     ) -> Result<Attachment, Error> {
+        self.load(Programs::Tc)?;
+        if attach::wish(interface, choice).0 {
+            self.load(Programs::Xdp)?;
+        }
         let attachment = self.attached.attach(&mut self.ebpf, interface, choice)?;
         self.tables
             .set_xdp(interface.index, attachment.hook == Hook::XdpNative);
@@ -380,39 +429,33 @@ fn fresh_sets(options: &Options) -> u32 {
     slots.div_ceil(WAYS).next_power_of_two().clamp(2, 1 << 26)
 }
 
-fn load_programs(ebpf: &mut Ebpf) -> Result<(), Error> {
-    let fail = |name: &str, e: aya::programs::ProgramError| {
-        Error::bpf(format!("loading the program {name}"), e)
+fn load_program(ebpf: &mut Ebpf, name: &str) -> Result<(), Error> {
+    let loaded = match ebpf.program_mut(name) {
+        Some(Program::Xdp(program)) => program.load(),
+        Some(Program::SchedClassifier(program)) => program.load(),
+        _ => return Err(missing(name)),
     };
-    for (name, program) in ebpf.programs_mut() {
-        match program {
-            Program::Xdp(program) => program.load().map_err(|e| fail(name, e))?,
-            Program::SchedClassifier(program) => program.load().map_err(|e| fail(name, e))?,
-            _ => {}
-        }
+    loaded.map_err(|e| Error::bpf(format!("loading the program {name}"), e))
+}
+
+fn load_programs(ebpf: &mut Ebpf, programs: Programs) -> Result<(), Error> {
+    let (array, places) = programs.array();
+    for name in places.iter().map(|(_, name)| name).chain(programs.others()) {
+        load_program(ebpf, name)?;
     }
-    for (array, names) in [("XDP_PROGRAMS", XDP), ("TC_PROGRAMS", TC)] {
-        let mut fds = Vec::new();
-        for (place, name) in names {
-            let fd: &ProgramFd = match ebpf.program(name) {
-                Some(Program::Xdp(program)) => program.fd(),
-                Some(Program::SchedClassifier(program)) => program.fd(),
-                _ => return Err(missing(name)),
-            }
-            .map_err(|e| fail(name, e))?;
-            let fd = fd
-                .try_clone()
-                .map_err(|e| Error::os("copying a descriptor", e))?;
-            fds.push((place, fd));
+    let map = ebpf.take_map(array).ok_or_else(|| missing(array))?;
+    let mut array =
+        ProgramArray::try_from(map).map_err(|e| Error::bpf("opening a program array", e))?;
+    for (place, name) in places {
+        let fd = match ebpf.program(name) {
+            Some(Program::Xdp(program)) => program.fd(),
+            Some(Program::SchedClassifier(program)) => program.fd(),
+            _ => return Err(missing(name)),
         }
-        let map = ebpf.take_map(array).ok_or_else(|| missing(array))?;
-        let mut array =
-            ProgramArray::try_from(map).map_err(|e| Error::bpf("opening a program array", e))?;
-        for (place, fd) in &fds {
-            array
-                .set(*place, fd, 0)
-                .map_err(|e| Error::bpf("filling a program array", e))?;
-        }
+        .map_err(|e| Error::bpf(format!("using the program {name}"), e))?;
+        array
+            .set(place, fd, 0)
+            .map_err(|e| Error::bpf("filling a program array", e))?;
     }
     Ok(())
 }

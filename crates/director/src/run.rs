@@ -162,6 +162,11 @@ fn open_dataplane(location: &Location, options: &Options) -> Result<DataPlane, E
         home::make_pin_dir(location)?;
         opened = DataPlane::open(&pins, &sizes);
     }
+    let opened = opened.and_then(|mut plane| {
+        // Here, where a kernel that refuses them ends the start; every interface needs them.
+        plane.load(pointsman_dataplane::Programs::Tc)?;
+        Ok(plane)
+    });
     if opened.is_err()
         && fresh
         && let Err(error) = home::clear_pins(location)

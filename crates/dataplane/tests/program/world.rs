@@ -14,7 +14,7 @@ use pointsman_core::conn::{Slot, Status, Tag};
 use pointsman_core::host::Tables as _;
 use pointsman_core::layout::WAYS;
 use pointsman_dataplane::test_run::Entry;
-use pointsman_dataplane::{DataPlane, HookChoice, Interface, Options, Tables};
+use pointsman_dataplane::{DataPlane, HookChoice, Interface, Options, Programs, Tables};
 use pointsman_model::{
     ConnectionState, Counters, Encapsulation, Forwarding, Protocol, Scheduler, ServerKey,
     ServerSpec, ServerView, ServiceKey, ServiceSpec, Timeouts, Variable, Weight,
@@ -222,7 +222,10 @@ pub fn with_plane<T>(slots: u32, f: impl FnOnce(DataPlane) -> T) -> T {
     let options = Options {
         connection_slots: Some(slots),
     };
-    let plane = DataPlane::open(&pins.0, &options).unwrap_or_else(|e| panic!("{e}"));
+    let mut plane = DataPlane::open(&pins.0, &options).unwrap_or_else(|e| panic!("{e}"));
+    for programs in [Programs::Tc, Programs::Xdp] {
+        plane.load(programs).unwrap_or_else(|e| panic!("{e}"));
+    }
     f(plane)
 }
 
