@@ -69,6 +69,8 @@ const TEST: &[Program] = &[
     ("/usr/lib/postgresql/15/bin/postgres", "postgresql-15"),
     ("openssl", "openssl"),
     ("nft", "nftables"),
+    ("/usr/sbin/dnsmasq", "dnsmasq-base"),
+    ("dig", "bind9-dnsutils"),
 ];
 
 const KERNELS: &[Program] = &[

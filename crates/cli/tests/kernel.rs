@@ -8,7 +8,8 @@ use std::io::Write;
 use std::process::{Command, Output, Stdio};
 
 use pointsman_model::Scheduler;
-use pointsman_testkit::{Director, Names, Netns};
+use pointsman_testkit::sctp::{self, SctpEcho};
+use pointsman_testkit::{Director, Hook, Method, Names, Netns, Plan, Topology};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_pointsman");
 const IPVSADM: &str = "/usr/sbin/ipvsadm";
@@ -205,4 +206,39 @@ fn the_kernels_rules_are_read_and_taken_over() {
         |text: &str| -> BTreeSet<String> { text.lines().skip(1).map(str::to_owned).collect() };
     assert_eq!(rows(&ours), rows(&kernels));
     plain.pointsman(&["director", "stop"]);
+}
+
+/// The kernel's own SCTP at both ends: checksums of whole packets and whole associations.
+#[test]
+#[ignore = "needs a kernel with SCTP: cargo xtask kernels"]
+fn associations_are_balanced() {
+    const DIAMETER: u16 = 3868;
+    text(Command::new("modprobe").arg("sctp"));
+    for hook in [Hook::Tc, Hook::Xdp] {
+        let net = Topology::build(&Plan::test(Method::Nat, hook == Hook::Xdp)).unwrap();
+        let director = Director::start(PROGRAM, &net.director, hook).unwrap();
+        let echo = |server: &pointsman_testkit::Server| {
+            SctpEcho::start(&server.netns, &server.name, server.addr, DIAMETER).unwrap()
+        };
+        let _echoes: Vec<_> = net.servers.iter().map(echo).collect();
+        let service = net.service(DIAMETER);
+        let ipvsadm = |line: &str| director.ipvsadm(line).unwrap();
+        ipvsadm(&format!("-A --sctp-service {service} -s rr"));
+        for server in &net.servers {
+            let line = format!(
+                "-a --sctp-service {service} -r {}:{DIAMETER} -m",
+                server.addr
+            );
+            ipvsadm(&line);
+        }
+        for n in 0..20 {
+            let message = format!("{n} {}", "x".repeat(n * 60));
+            let answer = net.client.run(|| sctp::ask(service, &message));
+            let answer = answer.unwrap_or_else(|e| panic!("{n}: {e}\n{}", ipvsadm("-Lnc")));
+            assert_eq!(answer, format!("rs{} {message}", 2 - n % 2));
+        }
+        let listing = ipvsadm("-Lnc");
+        let associations = listing.lines().filter(|line| line.starts_with("SCTP"));
+        assert_eq!(associations.count(), 20, "{listing}");
+    }
 }

@@ -24,6 +24,7 @@ pub mod http;
 pub mod load;
 mod misbehave;
 mod netns;
+pub mod sctp;
 mod topology;
 pub mod udp;
 mod wait;

@@ -6,8 +6,10 @@
 mod common;
 
 mod direct_routing;
+mod dns;
 mod fragments;
 mod ftp;
+mod ipv6;
 mod isolation;
 mod labs;
 mod ldirectord;

@@ -1,7 +1,7 @@
 //! The server of a lab: `/` names it, `/blob/N` is N bytes, a POST is answered with its sum.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, TcpListener, TcpStream};
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -29,7 +29,11 @@ impl PageServer {
     /// When the port is taken.
     pub fn start(netns: &Netns, name: &str, addr: Ipv4Addr, port: u16) -> Result<Self, Error> {
         let listener = netns
-            .run(|| TcpListener::bind(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, port)))
+            .run(|| {
+                // Both families; IPv4 alone where the kernel has no other.
+                TcpListener::bind(SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)))
+                    .or_else(|_| TcpListener::bind(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, port)))
+            })
             .map_err(Error::os(format!("{name}: listening on port {port}")))?;
         let served = Arc::new(AtomicU64::new(0));
         let accepting = {
