@@ -25,6 +25,9 @@ static OBJECT: &Aligned<[u8]> = &Aligned(*include_bytes!(concat!(env!("OUT_DIR")
 const FLOWS: [u32; 4] = [1, 256, 65_536, 1_000_000];
 /// Flows are visited in steps of a prime, so that neighbours in time are not neighbours in memory.
 const STRIDE: u32 = 7919;
+/// Flows that schedulers are measured with, and how many servers they choose from.
+const SCHEDULED: u32 = 65_536;
+const SERVERS: [u8; 2] = [1, 100];
 const ROUNDS: usize = 5;
 const RUNS: u32 = 1_000_000;
 const RESTORED: usize = 64;
@@ -34,7 +37,12 @@ const SOURCE_AT: u32 = 14 + 14;
 
 const CLIENT: Ipv4Addr = Ipv4Addr::new(10, 1, 0, 2);
 const VIP: Ipv4Addr = Ipv4Addr::new(10, 2, 0, 1);
-const RIP: Ipv4Addr = Ipv4Addr::new(192, 168, 0, 10);
+const RIP: Ipv4Addr = server(0);
+
+/// Real server `n`.
+const fn server(n: u8) -> Ipv4Addr {
+    Ipv4Addr::new(192, 168, 0, 10 + n)
+}
 
 /// The same as `Plan` in `bpf/src/bin/bench.rs`.
 #[repr(C)]
@@ -85,7 +93,28 @@ fn bench(netns: &Netns) {
         println!("| {name} | {} |", figures.join(" | "));
     }
     println!();
+    schedulers(netns);
+    println!();
     println!("verified instructions: {verified}");
+}
+
+/// New connections by direct routing, for each scheduler.
+fn schedulers(netns: &Netns) {
+    let header = SERVERS.map(|count| format!("{count} servers")).join(" | ");
+    println!("| scheduler, {SCHEDULED} new connections | {header} |");
+    println!("|---|{}", "---:|".repeat(SERVERS.len()));
+    let mut bench = Bench::new(netns, SCHEDULED);
+    for scheduler in Scheduler::ALL {
+        if scheduler == Scheduler::None {
+            continue;
+        }
+        let figures = SERVERS.map(|count| {
+            bench.serve(Forwarding::Route, scheduler, count);
+            let ns = bench.measure_new().expect("many flows");
+            format!("{ns:.0}")
+        });
+        println!("| {} | {} |", scheduler.name(), figures.join(" | "));
+    }
 }
 
 /// Two interfaces with neighbours on them.
@@ -101,9 +130,15 @@ fn prepare(netns: &Netns) {
         "link set back up",
         "link set servers up",
         "neigh add 10.1.0.2 lladdr 02:00:00:00:00:02 dev front nud permanent",
-        "neigh add 192.168.0.10 lladdr 02:00:00:00:00:10 dev back nud permanent",
     ] {
         netns.ip(command).expect(command);
+    }
+    for n in 0..SERVERS[1] {
+        let command = format!(
+            "neigh add {} lladdr 02:00:00:00:01:{n:02x} dev back nud permanent",
+            server(n)
+        );
+        netns.ip(&command).expect("a neighbour");
     }
     // Every client behind one router, as for most directors.
     netns
@@ -187,7 +222,8 @@ impl Bench {
         self.plane.as_mut().expect("open until dropped")
     }
 
-    fn serve(&mut self, forwarding: Forwarding) {
+    /// One service; the weights of its servers go from 1 to 4.
+    fn serve(&mut self, forwarding: Forwarding, scheduler: Scheduler, servers: u8) {
         let tables = self.plane().tables();
         tables.flush();
         tables.clear_connections();
@@ -197,20 +233,22 @@ impl Bench {
             port: 80,
         };
         tables
-            .add_service(&ServiceSpec::new(key, Scheduler::Rr))
+            .add_service(&ServiceSpec::new(key, scheduler))
             .expect("a service");
-        let server = ServerSpec {
-            key: ServerKey {
-                addr: RIP.into(),
-                port: 80,
-            },
-            forwarding,
-            weight: Weight::DEFAULT,
-            upper_threshold: 0,
-            lower_threshold: 0,
-        };
-        tables.add_server(&key, &server).expect("a server");
-        tables.set_tunnel_source(RIP.into(), Ipv4Addr::new(192, 168, 0, 1).into());
+        for n in 0..servers {
+            let spec = ServerSpec {
+                key: ServerKey {
+                    addr: server(n).into(),
+                    port: 80,
+                },
+                forwarding,
+                weight: Weight::new(1 + u32::from(n % 4)).expect("a weight"),
+                upper_threshold: 0,
+                lower_threshold: 0,
+            };
+            tables.add_server(&key, &spec).expect("a server");
+            tables.set_tunnel_source(server(n).into(), Ipv4Addr::new(192, 168, 0, 1).into());
+        }
     }
 
     /// Every path, with its net nanoseconds.
@@ -224,7 +262,7 @@ impl Bench {
             ("TUN", Forwarding::Tunnel(Encapsulation::Ipip)),
             ("NAT", Forwarding::Masquerade),
         ] {
-            self.serve(forwarding);
+            self.serve(forwarding, Scheduler::Rr, 1);
             rows.push((format!("{name}, new connection (rr)"), self.measure_new()));
             self.establish();
             let ns = self.measure(self.director(), &request(flows, 0x10));
