@@ -7,6 +7,7 @@ use pointsman_model::check::NegotiateService::{Ldap, Ldaps, Radius};
 use pointsman_model::check::Secret;
 
 use crate::common::{Lab, check, with_login};
+use crate::ldirectord::agrees;
 
 #[test]
 fn slapd_finds_an_entry() {
@@ -54,6 +55,16 @@ access to dn.base=dc=example,dc=org by * read
         let nowhere = check(service, "dc=nowhere", "");
         let nowhere = with_login(nowhere, "cn=admin,dc=example,dc=org", "sesame");
         lab.down(&nowhere, port, "search was refused: \"result 32");
+        agrees(
+            &lab,
+            &[
+                (entry("", "sesame"), port),
+                (entry("^dc=example", "sesame"), port),
+                (entry("^dc=other", "sesame"), port),
+                (entry("", "wrong"), port),
+                (nowhere, port),
+            ],
+        );
     }
     lab.refused(&check(Ldap, "dc=example,dc=org", ""), 389);
 }
@@ -79,7 +90,7 @@ security {
 client checker {
   ipaddr = 127.0.0.1
   secret = tongue
-  require_message_authenticator = yes
+  require_message_authenticator = no
 }
 modules {
   pap { }
@@ -126,6 +137,11 @@ server default {
     lab.down(&wrong, 1812, "access was refused: \"Access-Reject");
     let nobody = login("nobody", "wrong", "tongue");
     lab.down(&nobody, 1812, "Access-Reject");
+    let right = login("checker", "open sesame, open sesame", "tongue");
+    agrees(
+        &lab,
+        &[(right, 1812), (wrong.clone(), 1812), (nobody, 1812)],
+    );
     // A server does not answer who does not know the secret.
     let stranger = login("checker", "open sesame, open sesame", "lips");
     let limit = std::time::Duration::from_secs(2);

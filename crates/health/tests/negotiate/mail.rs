@@ -1,9 +1,14 @@
 //! smtp and submission against Exim; pop, pops, imap and imaps against Dovecot.
 
-use pointsman_model::check::NegotiateCheck;
 use pointsman_model::check::NegotiateService::{Imap, Imaps, Pop, Pops, Smtp, Submission};
+use pointsman_model::check::{NegotiateCheck, NegotiateService};
 
 use crate::common::{Lab, with_login};
+use crate::ldirectord::{agrees, verdicts};
+
+/// What Dovecot offers, and where.
+pub const SERVICES: [(NegotiateService, u16); 4] =
+    [(Pop, 110), (Pops, 995), (Imap, 143), (Imaps, 993)];
 
 #[test]
 fn exim_greets() {
@@ -38,8 +43,13 @@ begin retry
     let [smtp, submission] = [Smtp, Submission].map(NegotiateCheck::new);
     lab.up(&smtp, 25);
     lab.up(&submission, 587);
+    agrees(
+        &lab,
+        &[(smtp.clone(), 25), (submission, 587), (smtp.clone(), 26)],
+    );
     // Greets, and then does not want us.
     lab.file("closed", "");
+    assert_eq!(verdicts(&lab, &[(smtp.clone(), 25)]), [false]);
     lab.down(&smtp, 25, "HELO was refused: \"550 not today");
     lab.refused(&smtp, 25);
 }
@@ -52,11 +62,14 @@ fn user(name: &str) -> u32 {
         .as_raw()
 }
 
-#[test]
-fn dovecot_greets_and_lets_in() {
+/// A Dovecot with all four services.
+pub fn dovecot() -> Lab {
     let mut lab = Lab::new();
     lab.certificate();
-    lab.file("users", "checker:{PLAIN}open \"sesame\"\\\n");
+    lab.file(
+        "users",
+        "checker:{PLAIN}open \"sesame\"\\\nplain:{PLAIN}barley\n",
+    );
     lab.file(
         "dovecot.conf",
         "base_dir = HOME/run
@@ -72,6 +85,7 @@ disable_plaintext_auth = no
 auth_failure_delay = 0
 mail_location = maildir:HOME/mail/%u
 first_valid_uid = 1
+mail_max_userip_connections = 100
 passdb {
   driver = passwd-file
   args = HOME/users
@@ -84,8 +98,16 @@ userdb {
     );
     lab.directory("mail", Some("mail"));
     lab.start("/usr/sbin/dovecot", "-F -c HOME/dovecot.conf");
-    for (service, port) in [(Pop, 110), (Pops, 995), (Imap, 143), (Imaps, 993)] {
+    for (_, port) in SERVICES {
         lab.listening(port);
+    }
+    lab
+}
+
+#[test]
+fn dovecot_greets_and_lets_in() {
+    let mut lab = dovecot();
+    for (service, port) in SERVICES {
         let anonymous = NegotiateCheck::new(service);
         lab.up(&anonymous, port);
         let login = |password| with_login(NegotiateCheck::new(service), "checker", password);
@@ -93,6 +115,19 @@ userdb {
         lab.down(&login("open barley"), port, "login was refused");
         lab.down(&login("two\r\nlines"), port, "must fit on one line");
     }
+    let logins = |password| {
+        let of = |service, port| {
+            let check = NegotiateCheck::new(service);
+            (with_login(check, "plain", password), port)
+        };
+        // Not over TLS: ldirectord's library wants a certificate that it can verify.
+        [of(Pop, 110), of(Imap, 143)]
+    };
+    agrees(&lab, &[logins("barley"), logins("wheat")].concat());
+    // Where they differ: to ldirectord all is well without a login, though nobody listens.
+    let nobody = [(NegotiateCheck::new(Pop), 111)];
+    assert_eq!(verdicts(&lab, &nobody), [true]);
+    lab.down(&nobody[0].0, 111, "connection refused");
     // The wrong protocol.
     lab.down(&NegotiateCheck::new(Imap), 110, "not an IMAP server");
     lab.down(&NegotiateCheck::new(Pop), 143, "not a POP3 server");

@@ -4,9 +4,10 @@ use pointsman_model::check::NegotiateCheck;
 use pointsman_model::check::NegotiateService::{Dns, Sip};
 
 use crate::common::{Lab, check, over_udp, with_login};
+use crate::ldirectord::{agrees, verdicts};
 
-#[test]
-fn knot_knows_names_and_addresses() {
+/// A Knot with a zone and its reverse.
+pub fn knot() -> Lab {
     let mut lab = Lab::new();
     let many: String = (1..=100).map(|n| format!("many A 10.1.0.{n}\n")).collect();
     lab.file(
@@ -43,6 +44,12 @@ zone:\n  - domain: example.org\n    file: zone
     );
     lab.start("/usr/sbin/knotd", "-c HOME/knot.conf");
     lab.listening(53);
+    lab
+}
+
+#[test]
+fn knot_knows_names_and_addresses() {
+    let mut lab = knot();
     for question in [|check| check, over_udp] {
         let ask = |request, receive| question(check(Dns, request, receive));
         lab.up(&ask("www.example.org", r"^10\.0\.0\.2$"), 53);
@@ -55,6 +62,20 @@ zone:\n  - domain: example.org\n    file: zone
         lab.down(&ask("none.example.org", "."), 53, "no answer");
         lab.down(&ask("www.example.com", "."), 53, "no answer");
         lab.down(&ask("www.example.org", ""), 53, "receive is needed");
+        let questions = [
+            ("www.example.org", "10.0.0.2"),
+            ("alias.example.org", "10.0.0.1"),
+            ("10.0.0.1", "^www.example.org$"),
+            ("many.example.org", "10.1.0.100"),
+            ("www.example.org", "10.9"),
+            ("six.example.org", "."),
+            ("none.example.org", "."),
+            ("www.example.org", ""),
+        ];
+        agrees(
+            &lab,
+            &questions.map(|(name, answer)| (ask(name, answer), 53)),
+        );
     }
     let ask = check(Dns, "www.example.org", r"10\.0");
     lab.stop(53);
@@ -109,6 +130,12 @@ fn sipp_answers_options() {
                 &format!("OPTIONS was refused: \"SIP/2.0 {status}"),
             ),
         }
+        let elsewhere = with_login(NegotiateCheck::new(Sip), "ping@127.0.0.1", "");
+        let right = status == "200 OK";
+        assert_eq!(
+            verdicts(&lab, &[(question.clone(), 5060), (elsewhere, 5061)]),
+            [right, false]
+        );
         lab.stop(5060);
         lab.down(&question, 5060, "connection refused");
     }

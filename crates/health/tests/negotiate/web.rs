@@ -1,12 +1,13 @@
 //! http, https and http_proxy against nginx.
 
-use pointsman_model::check::NegotiateMethod;
 use pointsman_model::check::NegotiateService::{Http, HttpProxy, Https};
+use pointsman_model::check::{NegotiateCheck, NegotiateMethod};
 
 use crate::common::{Lab, check};
-use pointsman_model::check::NegotiateCheck;
+use crate::ldirectord::agrees;
 
-fn nginx() -> Lab {
+/// An nginx with pages, a virtual host and a proxy.
+pub fn nginx() -> Lab {
     let mut lab = Lab::new();
     lab.certificate();
     lab.file("page/index.html", "it works\n");
@@ -86,6 +87,24 @@ fn pages_are_fetched_and_compared() {
     };
     lab.up(&head(""), 80);
     lab.down(&head("ready"), 80, "does not match");
+    agrees(
+        &lab,
+        &[
+            (check(Http, "index.html", "^it works$"), 80),
+            (check(Http, "state.html", ""), 80),
+            (check(Http, "state.html", "Ready"), 80),
+            (check(Http, "moved", "ready"), 80),
+            (check(Http, "far", "the other port"), 80),
+            (check(Http, "loop", ""), 80),
+            (check(Http, "none.html", ""), 80),
+            (check(Http, "broken", ""), 80),
+            (check(Http, "host", "^host is 127.0.0.1$"), 80),
+            (virtual_host, 80),
+            (head(""), 80),
+            (head("ready"), 80),
+            (check(Http, "", ""), 81),
+        ],
+    );
     lab.refused(&check(Http, "", ""), 80);
 }
 
@@ -100,6 +119,15 @@ fn pages_come_over_tls_whoever_signed() {
     };
     lab.up(&virtual_host, 443);
     lab.down(&check(Https, "state.html", "down"), 443, "does not match");
+    agrees(
+        &lab,
+        &[
+            (check(Https, "state.html", "ready"), 443),
+            (check(Https, "state.html", "down"), 443),
+            (check(Https, "moved", "ready"), 443),
+            (check(Https, "", ""), 80),
+        ],
+    );
     // HTTP where TLS was meant, and the other way round.
     lab.down(&check(Https, "", ""), 80, "corrupt message");
     lab.down(&check(Http, "", ""), 443, "400 Bad Request");
@@ -113,5 +141,13 @@ fn a_proxy_fetches_for_us() {
     lab.up(&page("http://www.example.com/state.html"), 3128);
     lab.down(&page("http://www.example.com/none"), 3128, "404");
     lab.down(&page("state.html"), 3128, "whole URL");
+    agrees(
+        &lab,
+        &[
+            (page("http://www.example.com/state.html"), 3128),
+            (page("http://www.example.com/none"), 3128),
+            (page("state.html"), 3128),
+        ],
+    );
     lab.refused(&page("http://www.example.com/state.html"), 3128);
 }

@@ -7,7 +7,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use super::lines::{Lines, on_one_line};
 use super::pattern::Pattern;
 use super::peer::Peer;
-use super::reply::{Reply, command, positive, reply};
+use super::reply::{command, positive, reply};
 use super::{Answer, BODY, Failure, Login};
 
 /// Ldirectord looks at what it fetched and at nothing else, so that with an empty `receive` a server
@@ -106,11 +106,6 @@ pub fn extended_passive_port(text: &str) -> Option<u16> {
     let mut parts = inside.as_str().split(separator);
     let port = parts.nth(2)?.parse().ok()?;
     parts.next().map(|_| port)
-}
-
-/// The whole of what a server says to a command, for the fuzzer: reply, then its passive port.
-pub fn port_of(reply: &Reply) -> Option<u16> {
-    passive_port(&reply.text).or_else(|| extended_passive_port(&reply.text))
 }
 
 #[cfg(test)]

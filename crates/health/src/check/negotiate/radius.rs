@@ -50,13 +50,13 @@ pub(super) async fn check(
 }
 
 /// An Access-Request that waits for its answer.
-pub struct Request {
+struct Request {
     bytes: Vec<u8>,
 }
 
 /// What a server decided.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Verdict {
+enum Verdict {
     /// Access-Accept.
     Accept,
     /// Access-Reject, with its words for the user.
@@ -119,63 +119,38 @@ impl Request {
         &self.bytes[4..HEAD]
     }
 
-    /// A request with a fixed authenticator, for the fuzzer.
-    #[doc(hidden)]
-    pub fn fixed() -> Self {
-        let login = Login {
-            name: "user",
-            password: "password",
-        };
-        Self::with(7, [9; 16], login, b"secret", IpAddr::from([10, 0, 0, 1]))
-            .unwrap_or(Self { bytes: Vec::new() })
-    }
-
     /// Reads an answer.
     ///
     /// # Errors
     /// When it is no RADIUS packet, answers another request, or was not signed with `secret`.
-    pub fn read(&self, packet: &[u8], secret: &[u8]) -> Result<Verdict, Malformed> {
-        let head: &[u8; HEAD] = packet.first_chunk().ok_or(Malformed("too short"))?;
-        let length = usize::from(u16::from_be_bytes([head[2], head[3]]));
-        // What lies behind the length is padding (RFC 2865 §3).
-        let packet = packet
-            .get(..length)
-            .filter(|_| length >= HEAD)
-            .ok_or(Malformed("a wrong length"))?;
-        if head[1] != self.bytes[1] {
+    fn read(&self, packet: &[u8], secret: &[u8]) -> Result<Verdict, Malformed> {
+        let packet = Packet::parse(packet)?;
+        if packet.identifier() != self.bytes[1] {
             return Err(Malformed("an answer to another request"));
         }
-        let attributes = &packet[HEAD..];
         let expected = Md5::new()
-            .chain_update(&packet[..4])
+            .chain_update(&packet.0[..4])
             .chain_update(self.authenticator())
-            .chain_update(attributes)
+            .chain_update(packet.attributes())
             .chain_update(secret)
             .finalize();
-        if expected[..] != packet[4..HEAD] {
+        if expected[..] != packet.0[4..HEAD] {
             return Err(Malformed("an answer signed with another secret"));
         }
         let mut message = String::new();
-        let mut rest = attributes;
-        while let [kind, length, ..] = *rest {
-            let length = usize::from(length);
-            let value = rest
-                .get(2..length)
-                .ok_or(Malformed("an attribute of a wrong length"))?;
-            match kind {
-                REPLY_MESSAGE => message.push_str(&String::from_utf8_lossy(value)),
+        let mut rest = packet.attributes();
+        while let Some((attribute, after)) = Attribute::first(rest)? {
+            match attribute.kind {
+                REPLY_MESSAGE => message.push_str(&String::from_utf8_lossy(attribute.value)),
                 MESSAGE_AUTHENTICATOR => {
-                    let offset = packet.len() - rest.len() + 2;
-                    self.verify(packet, offset, value, secret)?;
+                    let offset = packet.0.len() - rest.len() + 2;
+                    self.verify(packet.0, offset, attribute.value, secret)?;
                 }
                 _ => {}
             }
-            rest = &rest[length..];
+            rest = after;
         }
-        if !rest.is_empty() {
-            return Err(Malformed("an attribute of a wrong length"));
-        }
-        match head[0] {
+        match packet.code() {
             ACCESS_ACCEPT => Ok(Verdict::Accept),
             ACCESS_REJECT => Ok(Verdict::Reject(message)),
             ACCESS_CHALLENGE => Ok(Verdict::Challenge),
@@ -197,6 +172,64 @@ impl Request {
         match value == sign(secret, &parts) {
             true => Ok(()),
             false => Err(Malformed("an answer signed with another secret")),
+        }
+    }
+}
+
+/// A packet whose length is right, head and attributes.
+pub struct Packet<'a>(&'a [u8]);
+
+impl<'a> Packet<'a> {
+    /// Looks at the head; what lies behind the length that it gives is padding (RFC 2865 §3).
+    ///
+    /// # Errors
+    /// When there is less than a head, or less than its length says.
+    pub fn parse(bytes: &'a [u8]) -> Result<Self, Malformed> {
+        let head: &[u8; HEAD] = bytes.first_chunk().ok_or(Malformed("too short"))?;
+        let length = usize::from(u16::from_be_bytes([head[2], head[3]]));
+        let packet = bytes.get(..length).filter(|_| length >= HEAD);
+        packet.map(Self).ok_or(Malformed("a wrong length"))
+    }
+
+    /// What kind it is.
+    pub fn code(&self) -> u8 {
+        self.0[0]
+    }
+
+    /// Which request it answers.
+    pub fn identifier(&self) -> u8 {
+        self.0[1]
+    }
+
+    /// The bytes after the head.
+    pub fn attributes(&self) -> &'a [u8] {
+        &self.0[HEAD..]
+    }
+}
+
+/// One attribute (RFC 2865 §5).
+pub struct Attribute<'a> {
+    /// Its number.
+    pub kind: u8,
+    /// What it says.
+    pub value: &'a [u8],
+}
+
+impl<'a> Attribute<'a> {
+    /// The attribute that `bytes` begin with, and what follows it; `None` at their end.
+    ///
+    /// # Errors
+    /// When its length is too small or too large.
+    pub fn first(bytes: &'a [u8]) -> Result<Option<(Self, &'a [u8])>, Malformed> {
+        const WRONG: Malformed = Malformed("an attribute of a wrong length");
+        match *bytes {
+            [] => Ok(None),
+            [_] => Err(WRONG),
+            [kind, length, ..] => {
+                let length = usize::from(length);
+                let value = bytes.get(2..length).ok_or(WRONG)?;
+                Ok(Some((Self { kind, value }, &bytes[length..])))
+            }
         }
     }
 }
