@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use pointsman_model::check::{
-    CombinedCheck, NegotiateCheck, PingCheck, ScriptCheck, Secret, Transport,
+    CombinedCheck, NegotiateCheck, NegotiateService, PingCheck, ScriptCheck, Secret, Transport,
 };
 use pointsman_model::{
     Check, CheckKind, Counting, Pace, ProbeTarget, Protocol, Script, ServiceKey,
@@ -37,7 +37,11 @@ impl Config {
 
     fn kind(&self, service: &Virtual, real: &Real) -> Option<(CheckKind, Duration)> {
         let check = self.check_timeout(service);
-        let negotiate = self.negotiate_timeout(service);
+        // The original limits these by the other timeout.
+        let negotiate = match service.service {
+            NegotiateService::Ldap | NegotiateService::Ldaps | NegotiateService::Radius => check,
+            _ => self.negotiate_timeout(service),
+        };
         Some(match service.check_type {
             CheckType::Off => return None,
             CheckType::On => (CheckKind::Always(true), check),
@@ -80,6 +84,8 @@ fn question(service: &Virtual, real: &Real) -> NegotiateCheck {
         virtualhost: service.virtual_host.clone(),
         transport: match service.protocol() {
             Some(Protocol::Udp) => Transport::Udp,
+            // A mark says nothing, and names are asked for by UDP unless TCP is said.
+            None if service.service == NegotiateService::Dns => Transport::Udp,
             _ => Transport::Tcp,
         },
         ..NegotiateCheck::new(service.service)

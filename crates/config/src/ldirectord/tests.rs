@@ -1,6 +1,7 @@
 use std::net::IpAddr;
 
-use pointsman_model::check::NegotiateService as Service;
+use pointsman_model::CheckKind;
+use pointsman_model::check::{NegotiateService as Service, Transport};
 use pointsman_model::{Family, Forwarding, Protocol, ServiceKey};
 
 use super::*;
@@ -119,6 +120,32 @@ fn timeouts_stand_in_for_each_other() {
         );
         let found = config.negotiate_timeout(service).as_secs();
         assert_eq!(found, negotiate, "{global}{own}");
+    }
+}
+
+/// ldirectord gives LDAP and RADIUS `checktimeout`, and asks names of a marked service by UDP.
+#[test]
+fn each_negotiate_check_has_its_limit_and_transport() {
+    let globals = "checktimeout=2\nnegotiatetimeout=7\n";
+    for (address, service, limit, transport) in [
+        ("10.0.0.1:80", "http", 7, Transport::Tcp),
+        ("10.0.0.1:389", "ldap", 2, Transport::Tcp),
+        ("10.0.0.1:636", "ldaps", 2, Transport::Tcp),
+        ("10.0.0.1:1812", "radius", 2, Transport::Tcp),
+        ("10.0.0.1:53", "dns", 7, Transport::Udp),
+        ("1", "dns", 7, Transport::Udp),
+        ("1", "sip", 7, Transport::Tcp),
+    ] {
+        let lines = format!("\treal=10.0.0.2:99 gate\n\tservice={service}\n");
+        let config = good(&format!("{globals}virtual={address}\n{lines}"));
+        let virtual_service = &config.virtuals[0];
+        let check = config.check(virtual_service, &virtual_service.reals[0]);
+        let check = check.unwrap();
+        let CheckKind::Negotiate(question) = &check.kind else {
+            panic!("{check:?}");
+        };
+        let found = (check.pace.timeout.as_secs(), question.transport);
+        assert_eq!(found, (limit, transport), "{address} {service}");
     }
 }
 

@@ -1,9 +1,11 @@
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 use super::Secret;
 
 /// ldirectord's `negotiate`: speak the service's protocol and look at the answer.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct NegotiateCheck {
     /// Which protocol (`service`).
     pub service: NegotiateService,
@@ -43,6 +45,24 @@ impl NegotiateCheck {
             virtualhost: None,
             transport: Transport::default(),
         }
+    }
+}
+
+/// Like the secrets, the login is not for logs: stars stand for it.
+impl fmt::Debug for NegotiateCheck {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("NegotiateCheck")
+            .field("service", &self.service)
+            .field("request", &self.request)
+            .field("receive", &self.receive)
+            .field("login", &self.login.as_ref().map(|_| "***"))
+            .field("passwd", &self.passwd)
+            .field("database", &self.database)
+            .field("secret", &self.secret)
+            .field("method", &self.method)
+            .field("virtualhost", &self.virtualhost)
+            .field("transport", &self.transport)
+            .finish()
     }
 }
 
@@ -92,4 +112,23 @@ pub enum Transport {
     #[default]
     Tcp,
     Udp,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_logs_in_with_what_is_not_printed() {
+        let check = NegotiateCheck {
+            login: Some("alice".into()),
+            passwd: Some(Secret::new("sesame")),
+            secret: Some(Secret::new("tongue")),
+            ..NegotiateCheck::new(NegotiateService::Radius)
+        };
+        let text = format!("{check:?}");
+        for hidden in ["alice", "sesame", "tongue"] {
+            assert!(!text.contains(hidden), "{text}");
+        }
+    }
 }
