@@ -53,7 +53,7 @@ fn dollars(text: &str) -> Cow<'_, str> {
     }
     let mut out = String::with_capacity(text.len() + 8);
     let mut in_class = false;
-    let mut chars = text.chars();
+    let mut chars = text.chars().peekable();
     while let Some(c) = chars.next() {
         match c {
             '\\' => {
@@ -61,7 +61,26 @@ fn dollars(text: &str) -> Cow<'_, str> {
                 out.extend(chars.next());
                 continue;
             }
-            '[' => in_class = true,
+            // `[:digit:]`, whose bracket does not end the class around it.
+            '[' if in_class && chars.peek() == Some(&':') => {
+                out.push(c);
+                for c in chars.by_ref() {
+                    out.push(c);
+                    if c == ']' {
+                        break;
+                    }
+                }
+                continue;
+            }
+            '[' if !in_class => {
+                in_class = true;
+                out.push(c);
+                // A bracket that comes first stands for itself.
+                for first in ['^', ']'] {
+                    out.extend(chars.next_if_eq(&first));
+                }
+                continue;
+            }
             ']' => in_class = false,
             '$' if !in_class => {
                 out.push_str(r"(?=\n?\z)");
@@ -96,6 +115,9 @@ mod tests {
             ("^ok$", "ok\nmore", false),
             ("(?m)^ok$", "ok\nmore", true),
             ("ok[$]", "ok$", true),
+            ("^[[:digit:]$]+$", "1$2\n", true),
+            ("^[]$]+$", "]$", true),
+            ("^[^]$]+$", "a$", false),
             (r"ok\$", "ok$", true),
             ("(ok|ko)$", "ko\n", true),
             (r"(?<!not )ok", "not ok", false),
