@@ -36,6 +36,7 @@ mod track;
 mod tree;
 mod virtual_server;
 mod vrrp;
+mod write;
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -46,6 +47,7 @@ use crate::diag::Diagnostics;
 
 pub use include::{Disk, Files, Kind};
 pub use table::{Entry, Table, tables};
+pub use write::write;
 
 /// What a configuration is read with.
 #[derive(Clone, Debug, Default)]

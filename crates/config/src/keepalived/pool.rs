@@ -454,9 +454,10 @@ impl CheckContext<'_> {
                 target: self.target(target, port),
                 pace: self.pace(draft, pace),
                 alpha: draft.alpha.unwrap_or(self.alpha),
-                log_all_failures: draft
-                    .log_all_failures
-                    .unwrap_or(self.around.log_all_failures),
+                log_all_failures: !matches!(draft.kind, Kind::File | Kind::Bfd)
+                    && draft
+                        .log_all_failures
+                        .unwrap_or(self.around.log_all_failures),
             };
             checks.push(check);
         };
@@ -482,7 +483,11 @@ impl CheckContext<'_> {
     }
 
     fn pace(&self, draft: &CheckDraft, pace: PaceDraft) -> Pace {
-        let pace = pace.or(self.real.pace).or(self.draft.pace);
+        let pace = match draft.kind {
+            // Events, not probes.
+            Kind::File | Kind::Bfd => PaceDraft::default(),
+            _ => pace.or(self.real.pace).or(self.draft.pace),
+        };
         let interval = pace.delay_loop.unwrap_or(Duration::from_secs(60));
         let (retries, retry_delay) = match draft.kind {
             Kind::Http | Kind::Ssl => (1, Duration::from_secs(3)),

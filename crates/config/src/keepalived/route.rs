@@ -164,6 +164,7 @@ fn finish(
         for via in [single.via, Some(second)] {
             route.next_hops.push(NextHop {
                 via,
+                weight: 1,
                 ..single.clone()
             });
         }
