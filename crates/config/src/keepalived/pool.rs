@@ -131,6 +131,7 @@ fn virtual_server(
     server.alpha = draft.alpha;
     server.omega = draft.omega;
     server.ha_suspend = draft.ha_suspend;
+    server.local_addresses = draft.local_addresses.clone();
     server.smtp_alert = draft.smtp_alert.or(around.smtp_alert).unwrap_or(false);
     server.servers = real_servers(reader, &draft, &server, family, around);
     if server.servers.is_empty() {
@@ -340,14 +341,13 @@ fn real_port(
     let service = service_port(server);
     match (own, service) {
         (None, service) => service.unwrap_or(0),
-        (Some(own), Some(service)) if own != service && forwarding != Forwarding::Masquerade => {
+        (Some(own), Some(service)) if own != service && !changes_ports(forwarding) => {
             let message = format!("only NAT can change the port; {own} becomes {service}");
             reader.warn(at, message);
             service
         }
         (Some(own), None)
-            if forwarding != Forwarding::Masquerade
-                && matches!(server.id.name, VirtualName::Mark(_)) =>
+            if !changes_ports(forwarding) && matches!(server.id.name, VirtualName::Mark(_)) =>
         {
             let message = format!("only NAT can change the port, and so {own} is left out");
             reader.warn(at, message);
@@ -355,6 +355,11 @@ fn real_port(
         }
         (Some(own), _) => own,
     }
+}
+
+/// Whether packets to the server get its port.
+fn changes_ports(forwarding: Forwarding) -> bool {
+    matches!(forwarding, Forwarding::Masquerade | Forwarding::FullNat)
 }
 
 /// A VIP and port that a probe by the true path can go to.

@@ -28,6 +28,8 @@ pub struct VirtualDraft {
     pub one_packet: bool,
     /// `lb_kind`.
     pub forwarding: Option<Forwarding>,
+    /// `local_address`.
+    pub local_addresses: Vec<IpAddr>,
     /// `persistence_timeout`.
     pub persistence: Option<u32>,
     /// `persistence_granularity` of IPv4.
@@ -84,6 +86,7 @@ pub fn read(reader: &mut Reader<'_>, args: &mut Args<'_>) -> Option<VirtualDraft
         flags: SchedFlags::default(),
         one_packet: false,
         forwarding: None,
+        local_addresses: Vec::new(),
         persistence: None,
         netmask: None,
         prefix_len: None,
@@ -176,6 +179,12 @@ pub const KEYWORDS: &[Keyword<VirtualDraft>] = &[
     Keyword::sets("lvs_method", METHODS, |r, d, a| {
         d.forwarding = forwarding(r, a).or(d.forwarding)
     }),
+    Keyword::sets("local_address", "IP …", |r, d, a| {
+        d.local_addresses.extend(r.address(a));
+        for word in a.rest() {
+            d.local_addresses.extend(r.address_of(word));
+        }
+    }),
     Keyword::sets("persistence_engine", "NAME", |r, d, a| {
         d.engine = r.text(a, "a name")
     }),
@@ -250,7 +259,7 @@ pub const KEYWORDS: &[Keyword<VirtualDraft>] = &[
 ];
 
 const SCHEDULERS: &str = "rr|wrr|lc|wlc|lblc|lblcr|dh|sh|mh|fo|ovf|sed|nq|twos";
-const METHODS: &str = "NAT|DR|TUN [type ipip|gre|gue port N] [nocsum|csum|remcsum]";
+const METHODS: &str = "NAT|FULLNAT|DR|TUN [type ipip|gre|gue port N] [nocsum|csum|remcsum]";
 /// What `persistence_timeout` without a number means, in seconds.
 pub const PERSISTENCE_DEFAULT: u32 = 360;
 

@@ -98,6 +98,9 @@ fn virtual_server(out: &mut Writer, server: &VirtualServer) {
         if server.prefix_len != 128 {
             out.value("persistence_granularity", Some(server.prefix_len));
         }
+        for address in &server.local_addresses {
+            out.value("local_address", Some(address));
+        }
         out.word("persistence_engine", server.persistence_engine.as_deref());
         out.value("quorum", Some(server.quorum));
         out.value("hysteresis", Some(server.hysteresis));
@@ -145,8 +148,9 @@ fn method(forwarding: Forwarding) -> String {
         Forwarding::Tunnel(Encapsulation::Gre { checksum: c }) => {
             format!("TUN type gre {}", checksum(c))
         }
-        // The kernel makes a server on the director itself local, whatever is configured.
-        _ => "NAT".to_owned(),
+        Forwarding::FullNat => "FULLNAT".to_owned(),
+        // A server on the director itself is made local, whatever is configured.
+        Forwarding::Masquerade | Forwarding::Local => "NAT".to_owned(),
     }
 }
 
