@@ -187,3 +187,95 @@ proptest! {
         ));
     }
 }
+
+/// What files are made of: every keyword, and whatever may stand around them.
+fn pieces() -> Vec<String> {
+    let keywords = pointsman_config::keepalived::tables()
+        .into_iter()
+        .flat_map(|t| t.entries);
+    let mut pieces: Vec<String> = keywords.map(|entry| entry.name.to_owned()).collect();
+    pieces.sort();
+    pieces.dedup();
+    let rest = [
+        "{",
+        "}",
+        "\n",
+        " ",
+        "\"",
+        "'",
+        "\\",
+        "#",
+        "!",
+        "$A",
+        "${A}",
+        "$A=",
+        "\n$A=\\\n",
+        "@id ",
+        "@^id ",
+        "~SEQ(A,1,3) ",
+        "~SEQx(A,-9,0x7fffffffffffffff,9223372036854775807) ",
+        "~LST({A,B},{1},{2,3}) ",
+        "include more\n",
+        "include k.conf\n",
+        "include *\n",
+        "10.0.0.1",
+        "10.0.0.1/33",
+        "10.0.0.1-255.255.255.255",
+        "::1",
+        "fe80::/10",
+        "0",
+        "1",
+        "255",
+        "256",
+        "-1",
+        "99999999999999999999",
+        "0.0000001",
+        "4294967295",
+        "ä",
+        "\u{0}",
+        "hex:zz",
+        "x",
+        "MASTER",
+        "TUN",
+        "type gue port 7",
+        "${_RANDOM 9 1}",
+        "${_RANDOM 18446744073709551615}",
+        "${_ENV X}",
+        "/",
+        "-",
+        "lock",
+        "weight",
+        "\r\n",
+        "\t",
+    ];
+    pieces.extend(rest.map(str::to_owned));
+    pieces
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(150))]
+
+    #[test]
+    fn whatever_stands_in_a_file_can_be_read(
+        words in proptest::collection::vec((proptest::sample::select(pieces()), any::<bool>()), 0..120),
+        more in proptest::collection::vec(proptest::sample::select(pieces()), 0..20),
+        block in proptest::sample::select(vec![
+            "", "global_defs {\n", "vrrp_instance V {\ninterface e\nvirtual_router_id 1\n", "virtual_server 10.0.0.1 80 {\n",
+            "virtual_server 10.0.0.1 80 {\nreal_server 10.0.0.2 80 {\n", "vrrp_instance V {\nvirtual_routes {\n",
+            "vrrp_instance V {\nvirtual_ipaddress {\n", "static_rules {\n", "vrrp_sync_group V {\n", "bfd_instance b {\n",
+            "virtual_server 10.0.0.1 80 {\nreal_server 10.0.0.2 80 {\nSSL_GET {\nurl {\n",
+        ]),
+    ) {
+        let mut text = block.to_owned();
+        for (word, ends) in words {
+            text.push_str(&word);
+            text.push(if ends { '\n' } else { ' ' });
+        }
+        let files = [("/k.conf", text.as_str()), ("/more", &more.join(" "))];
+        let loaded = Memory::new(&files).read("/k.conf", &Options::default());
+        loaded.diagnostics.render(Severity::NoEffect);
+        let again = read(&write(&loaded.site)).site;
+        prop_assert_eq!(again.vrrp.instances.len(), loaded.site.vrrp.instances.len());
+        prop_assert_eq!(again.virtual_servers.len(), loaded.site.virtual_servers.len());
+    }
+}
