@@ -172,27 +172,30 @@ fn options(text: &str) -> Result<Options, Fault> {
         question = Some((with_slash(&parts[1]), parts[2].to_owned()));
         rest = parts.get(3).map_or("", |tail| tail.as_str());
     }
-    let mut limits = [0; 2];
-    for (limit, key) in limits.iter_mut().zip(["l:", "u:"]) {
-        let is_limit = |word: &str| {
-            let number = word.strip_prefix(key);
-            number.is_some_and(|number| value::digits(number) == Some(number))
+    let (mut lower, mut upper) = (None, None);
+    // In either order: where `u:` comes first, the original takes `l:` and forgets the other.
+    while let Some((word, end)) = after_blanks(rest, |word| limit(word).is_some()) {
+        let (slot, digits) = match limit(word) {
+            Some(('l', digits)) => (&mut lower, digits),
+            Some((_, digits)) => (&mut upper, digits),
+            None => break,
         };
-        if let Some((word, end)) = after_blanks(rest, is_limit) {
-            *limit = word[2..].parse().map_err(|_| {
-                Fault::new(
-                    format!("Invalid real server line, around \"{rest}\""),
-                    "a threshold of at most 4294967295",
-                )
-                .about(word)
-            })?;
-            rest = &rest[end..];
+        if slot.is_some() {
+            break;
         }
+        *slot = Some(digits.parse().map_err(|_| {
+            Fault::new(
+                format!("Invalid real server line, around \"{rest}\""),
+                "a threshold of at most 4294967295",
+            )
+            .about(word)
+        })?);
+        rest = &rest[end..];
     }
     if !rest.trim().is_empty() {
         return Err(Fault::new(
             format!("Invalid real server line, around \"{rest}\""),
-            "METHOD [WEIGHT] [\"REQUEST\", \"RECEIVE\"] [l:N] [u:N], in this order",
+            "METHOD [WEIGHT] [\"REQUEST\", \"RECEIVE\"] [l:N] [u:N]",
         )
         .about(rest.trim()));
     }
@@ -200,9 +203,20 @@ fn options(text: &str) -> Result<Options, Fault> {
         forwarding,
         weight,
         question,
-        lower: limits[0],
-        upper: limits[1],
+        lower: lower.unwrap_or(0),
+        upper: upper.unwrap_or(0),
     })
+}
+
+/// `l:N` or `u:N`: the letter and the number.
+fn limit(word: &str) -> Option<(char, &str)> {
+    let (letter, digits) = word.split_once(':')?;
+    let letter = match letter {
+        "l" => 'l',
+        "u" => 'u',
+        _ => return None,
+    };
+    (value::digits(digits) == Some(digits)).then_some((letter, digits))
 }
 
 /// The first word behind blanks, if it is of the kind; and where it ends.

@@ -263,7 +263,7 @@ fn problems_read_as_the_original_has_them() {
 
 #[test]
 fn problems_have_a_column_and_say_what_would_be_right() {
-    let text = block("real=10.0.0.2:80 nat\nreal=10.0.0.2:80 gate 1 u:5 l:3");
+    let text = block("real=10.0.0.2:80 nat\nreal=10.0.0.2:80 gate 1 u:5 u:3");
     let problems: Vec<_> = read(&text, &Lan)
         .problems
         .iter()
@@ -273,8 +273,8 @@ fn problems_have_a_column_and_say_what_would_be_right() {
         problems,
         [
             "2:19: forward method must be gate, masq or ipip",
-            "3:30: Invalid real server line, around \" l:3\"; expected METHOD [WEIGHT] \
-             [\"REQUEST\", \"RECEIVE\"] [l:N] [u:N], in this order",
+            "3:30: Invalid real server line, around \" u:3\"; expected METHOD [WEIGHT] \
+             [\"REQUEST\", \"RECEIVE\"] [l:N] [u:N]",
         ]
     );
 }
