@@ -560,7 +560,8 @@ fn set_values(words: &mut Words<'_>) -> Result<Timeouts, UsageError> {
     Ok(Timeouts { tcp, tcp_fin, udp })
 }
 
-fn sched_flags(words: &str, scheduler: &str) -> Result<SchedFlags, UsageError> {
+/// Flags by name, separated by commas; some names are of one scheduler only.
+pub(crate) fn sched_flags(words: &str, scheduler: &str) -> Result<SchedFlags, UsageError> {
     let mut flags = SchedFlags::default();
     for word in words.split(',').filter(|word| !word.is_empty()) {
         let (of, flag) = match word {

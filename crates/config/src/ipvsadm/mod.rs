@@ -33,6 +33,7 @@ mod run;
 mod sort;
 
 pub use args::parse;
+pub(crate) use args::sched_flags;
 pub use command::{Command, DaemonOptions, Format, Listing, MulticastGroup, ServiceRule, View};
 pub use connections::print_connections;
 pub use help::{VERSION, print_help};

@@ -3,7 +3,9 @@
 use std::num::NonZeroU32;
 
 use pointsman_model::check::{NegotiateMethod, NegotiateService as Service};
-use pointsman_model::{Family, Persistence, Protocol, Scheduler, ServiceKey};
+use pointsman_model::{Family, Persistence, Protocol, SchedFlags, Scheduler, ServiceKey};
+
+use crate::ipvsadm::sched_flags;
 
 use super::config::{CheckType, Config, Email, Virtual};
 use super::global::{
@@ -27,6 +29,7 @@ struct Draft<'a> {
     named_service: Option<Service>,
     fallback: Option<(Line<'a>, fallback::Unresolved)>,
     reals: Vec<(Line<'a>, String)>,
+    sched_flags: Option<(Line<'a>, String)>,
 }
 
 impl Reader<'_> {
@@ -76,6 +79,16 @@ impl Reader<'_> {
                 draft.named_service.unwrap_or(service::of_port(port))
             }
         };
+        if let Some((line, words)) = draft.sched_flags.take() {
+            let scheduler = draft.service.scheduler.name();
+            let flags = sched_flags(&words, scheduler).map_err(|_| {
+                Fault::new(
+                    format!("invalid sched-flags: {words} are not of {scheduler}"),
+                    "sh-fallback, sh-port, mh-fallback, mh-port, flag-1, flag-2, flag-3",
+                )
+            });
+            draft.service.sched_flags = self.note(line, flags).unwrap_or_default();
+        }
         for (line, value) in std::mem::take(&mut draft.reals) {
             let reals = self.reals(line, &value, draft.family);
             draft.service.reals.extend(reals);
@@ -219,7 +232,7 @@ impl Reader<'_> {
             "schedflags" => {
                 let flags = not_blank(value)
                     .ok_or_else(|| Fault::new("invalid sched-flags", "flag names"))?;
-                service.sched_flags = Some(flags.to_owned());
+                draft.sched_flags = Some((line, flags.to_owned()));
             }
             "netmask" => service.netmask = Some(netmask(value, draft.family)?),
             "protocol" => draft.protocol = protocol(value, &draft.target)?,
@@ -293,7 +306,7 @@ impl Draft<'_> {
                 secret: String::new(),
                 load: None,
                 scheduler: Scheduler::Wrr,
-                sched_flags: None,
+                sched_flags: SchedFlags::default(),
                 persistence: None,
                 netmask: None,
                 one_packet: false,
@@ -312,6 +325,7 @@ impl Draft<'_> {
             named_service: None,
             fallback: None,
             reals: Vec::new(),
+            sched_flags: None,
         }
     }
 }

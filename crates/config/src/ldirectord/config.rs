@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use pointsman_model::check::{NegotiateMethod, NegotiateService};
 use pointsman_model::{
-    Forwarding, Persistence, Protocol, Scheduler, ServerKey, ServiceKey, Weight,
+    Forwarding, Persistence, Protocol, SchedFlags, Scheduler, ServerKey, ServiceKey, Weight,
 };
 
 /// A whole file.
@@ -247,8 +247,8 @@ pub struct Virtual {
     pub load: Option<String>,
     /// `scheduler`.
     pub scheduler: Scheduler,
-    /// `schedflags`, as it stands.
-    pub sched_flags: Option<String>,
+    /// `schedflags`.
+    pub sched_flags: SchedFlags,
     /// `persistent`.
     pub persistence: Option<Persistence>,
     /// `netmask`, as it stands; counts with `persistent` only.

@@ -104,7 +104,7 @@ impl Virtual {
 }
 
 /// `RIP:PORT`, IPv6 in brackets.
-pub(crate) fn server_label(key: pointsman_model::ServerKey) -> String {
+pub fn server_label(key: pointsman_model::ServerKey) -> String {
     match key.addr {
         std::net::IpAddr::V4(v4) => format!("{v4}:{}", key.port),
         std::net::IpAddr::V6(v6) => format!("[{v6}]:{}", key.port),
@@ -112,7 +112,7 @@ pub(crate) fn server_label(key: pointsman_model::ServerKey) -> String {
 }
 
 /// `gate`, `masq`, `ipip`; `fullnat`, which ldirectord's files cannot ask for.
-pub(crate) fn forwarding_word(forwarding: Forwarding) -> &'static str {
+fn forwarding_word(forwarding: Forwarding) -> &'static str {
     match forwarding {
         Forwarding::Masquerade => "masq",
         Forwarding::FullNat => "fullnat",

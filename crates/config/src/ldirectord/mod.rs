@@ -14,6 +14,7 @@ mod config;
 mod fallback;
 mod global;
 mod identity;
+mod ipvs;
 mod lex;
 mod problem;
 mod real;
@@ -25,6 +26,7 @@ mod virtual_line;
 pub use config::{
     CheckType, Config, DaemonStatus, Email, Fallback, Globals, Log, Real, Statuses, Virtual,
 };
+pub use identity::server_label;
 pub use problem::{Problem, Severity};
 pub use surroundings::{Numeric, Surroundings};
 
