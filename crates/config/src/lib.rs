@@ -5,6 +5,7 @@
 //! server or talks to a director; where one of these is needed, a trait says so.
 
 pub mod diag;
+pub mod heartbeat;
 pub mod ipvsadm;
 pub mod keepalived;
 pub mod ldirectord;
