@@ -19,6 +19,7 @@ mod import;
 mod ipvsadm;
 mod lab;
 mod local_address;
+mod ldirectord;
 mod mark;
 mod proc;
 mod realserver;
@@ -54,6 +55,9 @@ enum Command {
     /// Replace all rules by those on standard input.
     #[command(disable_help_flag = true)]
     IpvsadmRestore(RawArgs),
+    /// ldirectord: health checks by its own configuration file (also as the program name `ldirectord`).
+    #[command(disable_help_flag = true)]
+    Ldirectord(RawArgs),
     /// Replace all rules by those of a file in one go: all of them, or nothing is changed.
     Restore(restore::Args),
     /// Take over services, real servers and timeouts in one go: all of them, or nothing is changed.
@@ -92,6 +96,7 @@ fn main() -> ExitCode {
         Some("ipvsadm") => return ipvsadm::run(args.collect()),
         Some("ipvsadm-save") => return ipvsadm::save(args.collect()),
         Some("ipvsadm-restore") => return ipvsadm::restore(args.collect()),
+        Some("ldirectord") => return ldirectord::run(&args.collect::<Vec<_>>()),
         _ => {}
     }
     let cli = Cli::parse();
@@ -108,6 +113,7 @@ fn main() -> ExitCode {
         Command::Ipvsadm(raw) => ipvsadm::run(raw.args),
         Command::IpvsadmSave(raw) => ipvsadm::save(raw.args),
         Command::IpvsadmRestore(raw) => ipvsadm::restore(raw.args),
+        Command::Ldirectord(raw) => ldirectord::run(&raw.args),
         Command::Import(args) => import::run(&args),
         Command::Proc(args) => proc::run(&args),
         Command::Restore(args) => restore::run(&args),

@@ -247,6 +247,30 @@ impl Engine {
         effects
     }
 
+    /// Puts back what is missing as a whole: the table was cleared, or the director started anew.
+    ///
+    /// Single servers that somebody removed or weighed by hand are left alone, as the original does.
+    pub fn repair(&mut self, table: &mut Table, now: Duration) -> Vec<Effect> {
+        let mut done = Done::new(&self.config, self.status, &mut self.alerts, table, now);
+        for service in &mut self.services {
+            if done.table.has(&service.config.key) {
+                continue;
+            }
+            done.change(Change::AddService(service.config.spec()));
+            done.log(format!("Added virtual server: {}", service.config.label()));
+            service.fallback_on = false;
+            for n in 0..service.servers.len() {
+                if service.servers[n].up {
+                    done.up(service, n, true);
+                } else {
+                    done.leave_down(service, n, false);
+                }
+            }
+            done.fallback_on(service);
+        }
+        done.effects
+    }
+
     /// Mails about servers that are still down.
     pub fn remind(&mut self, now: Duration) -> Vec<Effect> {
         let mut mails = Vec::new();

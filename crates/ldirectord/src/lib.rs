@@ -7,11 +7,22 @@
 //! the director goes on without it.
 //!
 //! * [`Engine`]: what happens to the table when a check has answered; pure.
+//! * [`run`]: the daemon: checks, signals, files and mails around it.
+//! * [`command`]: `start`, `stop`, `status` and the others.
 
 mod alert;
+pub mod command;
+mod daemon;
 mod engine;
+mod files;
+mod log;
+mod mailer;
+mod probes;
+mod surroundings;
 mod table;
 
 pub use alert::Mail;
+pub use daemon::{Options, run};
 pub use engine::{Answer, Effect, Engine, SharedCheck};
+pub use surroundings::System;
 pub use table::Table;

@@ -88,20 +88,26 @@ impl World {
     }
 }
 
-fn logs(effects: &[Effect]) -> Vec<&str> {
-    let line = |effect| match effect {
-        &Effect::Log(ref line) => Some(line.as_str()),
+fn log_line(effect: &Effect) -> Option<&str> {
+    match effect {
+        Effect::Log(line) => Some(line),
         _ => None,
-    };
-    effects.iter().filter_map(line).collect()
+    }
+}
+
+fn command_line(effect: &Effect) -> Option<&str> {
+    match effect {
+        Effect::Command(line) => Some(line),
+        _ => None,
+    }
+}
+
+fn logs(effects: &[Effect]) -> Vec<&str> {
+    effects.iter().filter_map(log_line).collect()
 }
 
 fn commands(effects: &[Effect]) -> Vec<&str> {
-    let line = |effect| match effect {
-        &Effect::Command(ref line) => Some(line.as_str()),
-        _ => None,
-    };
-    effects.iter().filter_map(line).collect()
+    effects.iter().filter_map(command_line).collect()
 }
 
 #[test]
@@ -352,4 +358,17 @@ fn mails_go_out_in_the_phases_that_were_asked_for_and_are_repeated() {
     assert_eq!(at(120).len(), 1);
     world.up(0);
     assert_eq!(mails(world.engine.remind(Duration::from_secs(500))), []);
+}
+
+#[test]
+fn a_table_that_was_cleared_is_filled_again() {
+    let mut world = World::new(HEAD);
+    world.start();
+    world.up(1);
+    let now = world.now();
+    assert_eq!(world.engine.repair(&mut world.table.clone(), now), []);
+    world.table = Table::default();
+    let effects = world.engine.repair(&mut Table::default(), now);
+    world.apply(effects);
+    assert_eq!(world.servers(), "10.0.0.3:80=3");
 }
