@@ -4,8 +4,9 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::ValueEnum;
-use pointsman_config::diag::{Diagnostics, Severity};
-use pointsman_config::keepalived;
+use pointsman_config::diag::{Diagnostic, Diagnostics, Place, Severity, SourceLine};
+use pointsman_config::ipvsadm::read_rules;
+use pointsman_config::{heartbeat, keepalived, ldirectord};
 
 /// Say what is wrong with a configuration file; nothing is started or changed.
 #[derive(Debug, clap::Args)]
@@ -39,6 +40,16 @@ pub struct Args {
 enum Format {
     /// keepalived.conf
     Keepalived,
+    /// ldirectord.cf
+    Ldirectord,
+    /// haresources of heartbeat
+    Haresources,
+    /// ha.cf of heartbeat
+    HaCf,
+    /// authkeys of heartbeat
+    Authkeys,
+    /// rules as `ipvsadm-save` prints them
+    Ipvsadm,
 }
 
 /// Status for a file of which nothing can be used, as keepalived's `--config-test` has it.
@@ -53,6 +64,7 @@ pub fn run(args: &Args) -> ExitCode {
             let options = options(args.config_id.clone(), args.seed);
             keepalived::read(&args.file, &options).diagnostics
         }
+        other => plain(other, &args.file),
     };
     if args.json {
         crate::say(&json(&diagnostics));
@@ -67,8 +79,101 @@ pub fn run(args: &Args) -> ExitCode {
 }
 
 impl Format {
-    fn of(_: &Path) -> Self {
-        Self::Keepalived
+    /// By the file's name: heartbeat's are always called the same, ldirectord's end in `.cf`.
+    fn of(file: &Path) -> Self {
+        let name = file
+            .file_name()
+            .and_then(|name| name.to_str())
+            .unwrap_or_default();
+        match name {
+            "haresources" => Self::Haresources,
+            "ha.cf" => Self::HaCf,
+            "authkeys" => Self::Authkeys,
+            _ if name.ends_with(".cf") => Self::Ldirectord,
+            _ if name.ends_with(".rules") => Self::Ipvsadm,
+            _ => Self::Keepalived,
+        }
+    }
+}
+
+/// Files whose readers know lines and columns only.
+fn plain(format: Format, path: &Path) -> Diagnostics {
+    let file = path.to_string_lossy();
+    let mut diagnostics = Diagnostics::default();
+    let text = match std::fs::read(path) {
+        Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
+        Err(error) => {
+            let place = Place::file(&file);
+            diagnostics.push(Diagnostic::new(Severity::Fatal, place, error.to_string()));
+            return diagnostics;
+        }
+    };
+    let at = |number: usize, column: usize| {
+        let line = SourceLine {
+            file: file.as_ref().into(),
+            number: number as u32,
+            text: text
+                .lines()
+                .nth(number.wrapping_sub(1))
+                .unwrap_or_default()
+                .to_owned(),
+        };
+        Place::new(&line.into(), column as u32, 1)
+    };
+    let heartbeat = |problem: heartbeat::Problem| {
+        let severity = severity(problem.severity);
+        Diagnostic::new(severity, at(problem.line, problem.column), problem.text)
+    };
+    match format {
+        Format::Keepalived => {}
+        Format::Ldirectord => {
+            for problem in ldirectord::read(&text, &pointsman_ldirectord::System).problems {
+                let place = match problem.line {
+                    Some(line) => at(line, problem.column),
+                    None => Place::file(&file),
+                };
+                let message = problem.text.trim().to_owned();
+                let expected = problem.expected;
+                let hint = (!expected.is_empty()).then(|| format!("expected {expected}"));
+                let severity = severity(problem.severity);
+                diagnostics.push(Diagnostic::new(severity, place, message).hint(hint));
+            }
+        }
+        Format::Haresources => {
+            let problems = heartbeat::haresources::read(&text).1;
+            problems
+                .into_iter()
+                .map(heartbeat)
+                .for_each(|d| diagnostics.push(d));
+        }
+        Format::HaCf => {
+            let problems = heartbeat::ha_cf::read(&text).1;
+            problems
+                .into_iter()
+                .map(heartbeat)
+                .for_each(|d| diagnostics.push(d));
+        }
+        Format::Authkeys => {
+            let problems = heartbeat::authkeys::read(&text).1;
+            problems
+                .into_iter()
+                .map(heartbeat)
+                .for_each(|d| diagnostics.push(d));
+        }
+        Format::Ipvsadm => {
+            if let Err(bad) = read_rules(&text, &crate::ipvsadm::SystemNames::default()) {
+                let place = at(bad.line, 1);
+                diagnostics.push(Diagnostic::new(Severity::Error, place, bad.why));
+            }
+        }
+    }
+    diagnostics
+}
+
+fn severity(of: ldirectord::Severity) -> Severity {
+    match of {
+        ldirectord::Severity::Error => Severity::Error,
+        ldirectord::Severity::Warning => Severity::Warning,
     }
 }
 

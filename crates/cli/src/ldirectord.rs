@@ -20,7 +20,7 @@ pub fn run(args: &[OsString]) -> ExitCode {
 
 /// How this command is run again. Its name must be in there: a pid file counts only if it names a
 /// process of that name.
-fn program() -> Vec<String> {
+pub fn program() -> Vec<String> {
     let path = std::env::current_exe()
         .ok()
         .filter(|path| path.exists())

@@ -15,6 +15,7 @@ use tracing_subscriber::EnvFilter;
 
 mod check;
 mod director;
+mod heartbeat;
 mod import;
 mod ipvsadm;
 mod lab;
@@ -55,6 +56,8 @@ enum Command {
     /// Replace all rules by those on standard input.
     #[command(disable_help_flag = true)]
     IpvsadmRestore(RawArgs),
+    /// heartbeat: groups of resources that move between two nodes.
+    Heartbeat(heartbeat::Args),
     /// ldirectord: health checks by its own configuration file (also as the program name `ldirectord`).
     #[command(disable_help_flag = true)]
     Ldirectord(RawArgs),
@@ -113,6 +116,7 @@ fn main() -> ExitCode {
         Command::Ipvsadm(raw) => ipvsadm::run(raw.args),
         Command::IpvsadmSave(raw) => ipvsadm::save(raw.args),
         Command::IpvsadmRestore(raw) => ipvsadm::restore(raw.args),
+        Command::Heartbeat(args) => heartbeat::run(&args),
         Command::Ldirectord(raw) => ldirectord::run(&raw.args),
         Command::Import(args) => import::run(&args),
         Command::Proc(args) => proc::run(&args),

@@ -73,9 +73,14 @@ fn ethernet(destination: [u8; 6], source: [u8; 6], kind: u16) -> Vec<u8> {
 }
 
 /// Sends frames; receives none.
-pub(crate) struct Announcer(OwnedFd);
+#[derive(Debug)]
+pub struct Announcer(OwnedFd);
 
 impl Announcer {
+    /// A packet socket of the calling thread's network namespace.
+    ///
+    /// # Errors
+    /// What the system said.
     pub fn open() -> io::Result<Self> {
         // SAFETY: no memory is passed; protocol 0 takes no packets.
         let fd = unsafe {
@@ -93,6 +98,9 @@ impl Announcer {
     }
 
     /// Sends a frame out of interface `index`.
+    ///
+    /// # Errors
+    /// What the system said.
     pub fn send(&self, index: u32, frame: &[u8]) -> io::Result<()> {
         // SAFETY: all zeros is a valid address.
         let mut to: libc::sockaddr_ll = unsafe { std::mem::zeroed() };

@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::{Problem, Word, words};
+use crate::diag::nearest;
 
 /// The whole file. What has no meaning here is accepted and listed in `ignored`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -350,7 +351,7 @@ impl Reader {
                 file.ignored.push(name.to_owned());
             }
             name => {
-                let near = nearest(name).map(|near| format!("; is {near} meant?"));
+                let near = near(name).map(|near| format!("; is {near} meant?"));
                 return Err(Problem::error(
                     directive,
                     format!("{name}: unknown directive{}", near.unwrap_or_default()),
@@ -449,8 +450,8 @@ fn duration(word: &Word<'_>) -> Result<Duration, Problem> {
     }
 }
 
-/// The known directive that differs least, if it differs by two characters at most.
-fn nearest(name: &str) -> Option<&'static str> {
+/// The known directive that was probably meant.
+fn near(name: &str) -> Option<&'static str> {
     const EFFECTIVE: [&str; 23] = [
         "auto_failback",
         "bcast",
@@ -476,24 +477,5 @@ fn nearest(name: &str) -> Option<&'static str> {
         "warntime",
         "watchdog",
     ];
-    let all = EFFECTIVE.iter().chain(IGNORED.iter());
-    let close = all.map(|known| (distance(name, known), *known)).min()?;
-    (close.0 <= 2).then_some(close.1)
-}
-
-/// How many characters must be added, removed or changed.
-fn distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    // Longer names than this are near to none.
-    for (i, x) in a.chars().take(64).enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, y) in b.iter().enumerate() {
-            let changed = diagonal + usize::from(x != *y);
-            diagonal = row[j + 1];
-            row[j + 1] = changed.min(diagonal + 1).min(row[j] + 1);
-        }
-    }
-    row[b.len()]
+    nearest(name, EFFECTIVE.into_iter().chain(IGNORED))
 }
