@@ -56,6 +56,8 @@ const TEST: &[Program] = &[
     ("lftp", "lftp"),
     ("sipp", "sip-tester"),
     ("ldirectord", "ldirectord"),
+    // the real servers of its scenarios
+    ("python3", "python3"),
     // Servers that health checks are tried on; where two would do, the smaller one.
     ("nginx", "nginx"),
     ("/usr/sbin/exim4", "exim4-daemon-light"),
@@ -115,7 +117,23 @@ pub fn ensure(purpose: Purpose) -> Result<()> {
     if !missing.is_empty() {
         deb::install(&missing)?;
     }
+    if purpose == Purpose::Test {
+        heartbeat_examples()?;
+    }
     Ok(())
+}
+
+/// Unpacks the package heartbeat into `target/heartbeat`: tests read its example files. It is not
+/// installed, for it would bring a cluster with it.
+fn heartbeat_examples() -> Result<()> {
+    let directory = sh::root().join("target/heartbeat");
+    if directory.exists() {
+        return Ok(());
+    }
+    let here = deb::Archive::of_this_machine();
+    here.unpack("heartbeat", &directory).or_else(|_| {
+        deb::Archive::debian12(&sh::root().join("target/apt"))?.unpack("heartbeat", &directory)
+    })
 }
 
 /// Installs the missing ones of the components that `rust-toolchain.toml` names.

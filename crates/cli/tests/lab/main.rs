@@ -13,6 +13,7 @@ mod ipv6;
 mod isolation;
 mod labs;
 mod ldirectord;
+mod ldirectord_scenarios;
 mod local_node;
 mod nat;
 mod scale;
