@@ -249,6 +249,15 @@ impl Bench {
             tables.add_server(&key, &spec).expect("a server");
             tables.set_tunnel_source(server(n).into(), Ipv4Addr::new(192, 168, 0, 1).into());
         }
+        if forwarding == Forwarding::FullNat {
+            // 60,000 flows each: enough for the largest table.
+            for last in 1..=20 {
+                let local = Ipv4Addr::new(192, 168, 1, last);
+                tables
+                    .add_local_address(&key, local.into())
+                    .expect("a local address");
+            }
+        }
     }
 
     /// Every path, with its net nanoseconds.
@@ -261,6 +270,7 @@ impl Bench {
             ("DR", Forwarding::Route),
             ("TUN", Forwarding::Tunnel(Encapsulation::Ipip)),
             ("NAT", Forwarding::Masquerade),
+            ("FULLNAT", Forwarding::FullNat),
         ] {
             self.serve(forwarding, Scheduler::Rr, 1);
             rows.push((format!("{name}, new connection (rr)"), self.measure_new()));

@@ -27,9 +27,12 @@ pub struct Stage {
     pub pages: Vec<PageServer>,
     /// The network.
     pub net: Topology,
-    method: Method,
+    /// How packets reach the servers.
+    pub method: Method,
     /// ipvsadm's options of the forwarding method.
     pub flag: &'static str,
+    /// Local address of every service, for FULLNAT.
+    pub local: Option<&'static str>,
 }
 
 impl Stage {
@@ -47,6 +50,7 @@ impl Stage {
             net,
             method,
             flag,
+            local: None,
         };
         if method == Method::Tunnel {
             for server in &stage.net.servers {
@@ -94,8 +98,17 @@ impl Stage {
     pub fn balance(&self, scheduler: &str) {
         let (service, flag) = (self.service(), self.flag);
         self.ipvsadm(&format!("-A -t {service} -s {scheduler}"));
+        self.lend(&format!("-t {service}"));
         for server in &self.net.servers {
             self.ipvsadm(&format!("-a -t {service} -r {}:{PORT} {flag}", server.addr));
+        }
+    }
+
+    /// Gives a service the local address, if there is one.
+    #[track_caller]
+    fn lend(&self, service: &str) {
+        if let Some(local) = self.local {
+            self.ipvsadm(&format!("-P {service} -z {local}"));
         }
     }
 
@@ -203,6 +216,7 @@ pub fn big_transfers_arrive_whole(stage: &Stage) {
 pub fn datagrams_are_echoed(stage: &Stage) {
     let service = stage.net.service(ECHO);
     stage.ipvsadm(&format!("-A -u {service} -s rr"));
+    stage.lend(&format!("-u {service}"));
     let mut echoes = Vec::new();
     for server in &stage.net.servers {
         let listen = if stage.method == Method::Nat {

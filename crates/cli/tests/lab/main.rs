@@ -9,6 +9,7 @@ mod direct_routing;
 mod dns;
 mod fragments;
 mod ftp;
+mod fullnat;
 mod ipv6;
 mod isolation;
 mod labs;
