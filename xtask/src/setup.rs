@@ -73,6 +73,9 @@ const TEST: &[Program] = &[
     ("nft", "nftables"),
     ("/usr/sbin/dnsmasq", "dnsmasq-base"),
     ("dig", "bind9-dnsutils"),
+    ("keepalived", "keepalived"),
+    ("tshark", "tshark"),
+    ("ping", "iputils-ping"),
 ];
 
 const KERNELS: &[Program] = &[

@@ -7,6 +7,7 @@
 use std::fmt::Write;
 use std::io::{self, Write as _};
 use std::net::IpAddr;
+use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 
 use pointsman_model::vrrp::VrrpGlobals;
@@ -83,13 +84,16 @@ fn script(globals: &VrrpGlobals, rules: &Rules) -> String {
 fn run(script: &str) -> io::Result<()> {
     let mut nft = Command::new("nft")
         .args(["-f", "-"])
+        // A signal to our group, which ends us, must not end it halfway.
+        .process_group(0)
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
         .spawn()
         .map_err(|error| io::Error::new(error.kind(), format!("starting nft: {error}")))?;
     if let Some(mut stdin) = nft.stdin.take() {
-        stdin.write_all(script.as_bytes())?;
+        // What nft has to say matters more than that it would not read on.
+        let _ = stdin.write_all(script.as_bytes());
     }
     let output = nft.wait_with_output()?;
     if output.status.success() {

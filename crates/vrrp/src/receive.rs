@@ -19,6 +19,9 @@ use crate::packet::{ADVERTISEMENT, AH, Ipv4, Message, VRRP};
 /// The shortest Ethernet frame, without header and checksum: what is shorter is padded.
 const SHORTEST_PAYLOAD: usize = 46;
 
+/// How far a new master's first sequence number is ahead of the last one's.
+const AH_STEP: u32 = 16;
+
 /// Why an advert was not believed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
@@ -188,6 +191,8 @@ pub struct Receiver {
     pub counters: VrrpCounters,
     /// Sequence number of the last authentication header, sent or heard.
     ah_sequence: Option<u32>,
+    /// It was heard, not sent.
+    ah_heard: bool,
     /// Sequence numbers of signed trailers.
     pub(crate) sequences: Sequences,
     last_source: Option<IpAddr>,
@@ -211,6 +216,7 @@ impl Receiver {
             config,
             counters: VrrpCounters::default(),
             ah_sequence: None,
+            ah_heard: false,
             sequences: Sequences::default(),
             last_source: None,
             last_refusal: None,
@@ -224,9 +230,15 @@ impl Receiver {
 
     /// The sequence number of the next authentication header.
     pub(crate) fn next_ah_sequence(&mut self) -> u32 {
+        // Past what another master may have sent that is still on its way to us.
+        let step = if std::mem::take(&mut self.ah_heard) {
+            AH_STEP
+        } else {
+            1
+        };
         let next = self
             .ah_sequence
-            .map_or(1, |last| last.wrapping_add(1).max(1));
+            .map_or(1, |last| last.wrapping_add(step).max(1));
         self.ah_sequence = Some(next);
         next
     }
@@ -391,6 +403,7 @@ impl Receiver {
                     .filter(|sequence| self.ah_sequence.is_none_or(|last| *sequence > last))
                     .ok_or(Refusal::Authentication)?;
                 self.ah_sequence = Some(sequence);
+                self.ah_heard = true;
             }
         }
         if message.interval() != Some(config.advert_interval) {

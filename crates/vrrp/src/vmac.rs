@@ -88,6 +88,11 @@ impl Vmac {
             .by_name(&name)
             .ok_or_else(|| io::Error::other("the virtual MAC did not appear"))?
             .index;
+        // Before it is up, so that it makes no address of its own. There is nothing to set where IPv6
+        // is disabled.
+        if let Err(error) = without_own_addresses(index, netlink) {
+            tracing::debug!("{name} keeps its address generation mode: {error}");
+        }
         let mut saved = Saved::default();
         prepare(&name, &wanted, &mut saved);
         up(index, netlink)?;
@@ -128,10 +133,6 @@ fn create(name: &str, wanted: &Wanted, parent: &Link, netlink: &mut Netlink) -> 
                 MacVlanMode::Private,
             )])),
         ]),
-        // Before it is up, so that it never makes an address of its own.
-        LinkAttribute::AfSpecUnspec(vec![AfSpecUnspec::Inet6(vec![AfSpecInet6::AddrGenMode(
-            In6AddrGenMode::None,
-        )])]),
     ];
     message
         .attributes
@@ -140,6 +141,15 @@ fn create(name: &str, wanted: &Wanted, parent: &Link, netlink: &mut Netlink) -> 
         RouteNetlinkMessage::NewLink(message),
         NLM_F_CREATE | NLM_F_EXCL,
     )
+}
+
+fn without_own_addresses(index: u32, netlink: &mut Netlink) -> io::Result<()> {
+    let mut message = LinkMessage::default();
+    message.header.index = index;
+    message.attributes = vec![LinkAttribute::AfSpecUnspec(vec![AfSpecUnspec::Inet6(
+        vec![AfSpecInet6::AddrGenMode(In6AddrGenMode::None)],
+    )])];
+    netlink.request(RouteNetlinkMessage::SetLink(message), 0)
 }
 
 fn up(index: u32, netlink: &mut Netlink) -> io::Result<()> {
