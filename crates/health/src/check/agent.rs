@@ -274,4 +274,20 @@ mod tests {
         let long = told.silence(now + Duration::from_secs(60), "x");
         assert_eq!(long.weight, Some(Weigh::Percent(100)));
     }
+
+    proptest::proptest! {
+        #[test]
+        fn any_line_gives_a_bounded_reading(
+            line in proptest::collection::vec(proptest::num::u8::ANY, 0..2000),
+            words in "(up|down|[0-9]{0,12}%|drain|#|,| |\n){0,20}",
+        ) {
+            for line in [&line[..], words.as_bytes()] {
+                if let Some(reading) = parse(line) {
+                    proptest::prop_assert!(reading.percent.is_none_or(|percent| percent <= 25_600));
+                    proptest::prop_assert!(!reading.why.contains(char::is_control));
+                    proptest::prop_assert!(reading.why.chars().count() <= 120);
+                }
+            }
+        }
+    }
 }

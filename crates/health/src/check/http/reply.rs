@@ -280,4 +280,28 @@ mod tests {
             assert!(reply.head.len() <= HEAD_BYTES + 4096);
         }
     }
+
+    proptest::proptest! {
+        #[test]
+        fn a_verdict_does_not_depend_on_how_the_bytes_were_cut(
+            head in "(HTTP/1.[01] [0-9]{2,4}( OK)?\r?\n)?([A-Z]: x\r?\n){0,3}\r?\n?",
+            body in proptest::collection::vec(proptest::num::u8::ANY, 0..64),
+            cut in 0..100_usize,
+        ) {
+            let mut url = url();
+            url.regex = Some(RegexCheck {
+                pattern: "[a-z]".into(),
+                options: Vec::new(),
+                negate: false,
+                min_offset: 1,
+                max_offset: None,
+            });
+            let answer = [head.as_bytes(), &body].concat();
+            let whole = judge(&[&answer], &url);
+            let (a, b) = answer.split_at(cut.min(answer.len()));
+            proptest::prop_assert_eq!(&judge(&[a, b], &url), &whole);
+            let single: Vec<_> = answer.chunks(1).collect();
+            proptest::prop_assert_eq!(&judge(&single, &url), &whole);
+        }
+    }
 }
