@@ -1,6 +1,6 @@
 //! A group's own thread: takes and releases, one action after the other.
 
-use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 
 use pointsman_config::heartbeat::{Action, Group, Sequence, Step};
@@ -129,11 +129,8 @@ impl Work {
                 }
                 let outcome = act(&self.settings, resource, action);
                 let before = *wanted;
-                loop {
-                    match orders.try_recv() {
-                        Ok(newer) => *wanted = newer,
-                        Err(TryRecvError::Empty | TryRecvError::Disconnected) => break,
-                    }
+                while let Ok(newer) = orders.try_recv() {
+                    *wanted = newer;
                 }
                 if before == Want::Hold && *wanted == Want::Leave {
                     return self.sequence.release();
