@@ -37,7 +37,7 @@ pub struct Args {
 
 /// The kinds of files that can be checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Format {
+pub enum Format {
     /// keepalived.conf
     Keepalived,
     /// ldirectord.cf
@@ -80,7 +80,7 @@ pub fn run(args: &Args) -> ExitCode {
 
 impl Format {
     /// By the file's name: heartbeat's are always called the same, ldirectord's end in `.cf`.
-    fn of(file: &Path) -> Self {
+    pub fn of(file: &Path) -> Self {
         let name = file
             .file_name()
             .and_then(|name| name.to_str())

@@ -14,6 +14,7 @@ use clap::{Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
 mod check;
+mod convert;
 mod director;
 mod heartbeat;
 mod import;
@@ -56,6 +57,8 @@ enum Command {
     /// Replace all rules by those on standard input.
     #[command(disable_help_flag = true)]
     IpvsadmRestore(RawArgs),
+    /// Print another configuration, or the running state, as keepalived.conf.
+    Convert(convert::Args),
     /// heartbeat: groups of resources that move between two nodes.
     Heartbeat(heartbeat::Args),
     /// ldirectord: health checks by its own configuration file (also as the program name `ldirectord`).
@@ -116,6 +119,7 @@ fn main() -> ExitCode {
         Command::Ipvsadm(raw) => ipvsadm::run(raw.args),
         Command::IpvsadmSave(raw) => ipvsadm::save(raw.args),
         Command::IpvsadmRestore(raw) => ipvsadm::restore(raw.args),
+        Command::Convert(args) => convert::run(&args),
         Command::Heartbeat(args) => heartbeat::run(&args),
         Command::Ldirectord(raw) => ldirectord::run(&raw.args),
         Command::Import(args) => import::run(&args),

@@ -4,6 +4,7 @@
 //! Text becomes values of [`pointsman_model`], and back. Nothing here opens a file, asks a name
 //! server or talks to a director; where one of these is needed, a trait says so.
 
+pub mod convert;
 pub mod diag;
 pub mod heartbeat;
 pub mod ipvsadm;
