@@ -16,6 +16,7 @@ use tracing_subscriber::EnvFilter;
 mod check;
 mod convert;
 mod director;
+mod doctor;
 mod heartbeat;
 mod import;
 mod ipvsadm;
@@ -72,6 +73,8 @@ enum Command {
     Proc(proc::Args),
     /// Make this machine a real server: VIP on lo, ARP silent, tunnels decapsulated.
     Realserver(realserver::RealserverArgs),
+    /// Find what keeps this director or real server from working, and what mends it.
+    Doctor(doctor::DoctorArgs),
     /// Rules that give packets firewall marks, for services of marks.
     Mark(mark::MarkArgs),
     /// Addresses of the director that FULLNAT puts in the client's place.
@@ -126,6 +129,7 @@ fn main() -> ExitCode {
         Command::Proc(args) => proc::run(&args),
         Command::Restore(args) => restore::run(&args),
         Command::Realserver(args) => realserver::run(&args),
+        Command::Doctor(args) => doctor::run(&args),
         Command::Mark(args) => mark::run(&args),
         Command::LocalAddress(args) => local_address::run(&args),
         Command::Sysctl(args) => sysctl::run(&args),

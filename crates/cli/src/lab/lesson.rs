@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::os::unix::process::CommandExt;
-use std::process::{Command, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 use pointsman_testkit::{Director, Error, Netns, Topology, http, wait_until};
@@ -98,17 +98,34 @@ impl Lesson {
 
     /// Runs this program on a host, as `pointsman …` or `ipvsadm …`.
     pub fn pointsman(&mut self, host: &Netns, line: &str) -> Result<String, Stop> {
-        let mut command = this_program()?;
-        command.args(["--netns", host.name()]);
-        command.args(
-            line.strip_prefix("pointsman ")
-                .unwrap_or(line)
-                .split_whitespace(),
-        );
+        let command = on(host, line)?;
         self.act(host, line, command)
     }
 
-    fn act(&mut self, host: &Netns, line: &str, mut command: Command) -> Result<String, Stop> {
+    /// The same of a command whose exit status says what it found.
+    pub fn pointsman_finds(&mut self, host: &Netns, line: &str) -> Result<String, Stop> {
+        let command = on(host, line)?;
+        let (output, _) = self.carry_out(line, command)?;
+        self.report.command(host.label(), line, &output);
+        Ok(output)
+    }
+
+    fn act(&mut self, host: &Netns, line: &str, command: Command) -> Result<String, Stop> {
+        let (mut output, status) = self.carry_out(line, command)?;
+        if !status.success() {
+            output += &format!("({status})");
+            let (host, command) = (host.label().to_owned(), line.to_owned());
+            return Err(Stop::Command {
+                host,
+                command,
+                output,
+            });
+        }
+        self.report.command(host.label(), line, &output);
+        Ok(output)
+    }
+
+    fn carry_out(&self, line: &str, mut command: Command) -> Result<(String, ExitStatus), Stop> {
         if signals::interrupted() {
             return Err(Stop::Interrupted);
         }
@@ -122,17 +139,7 @@ impl Lesson {
         })?;
         let mut output = String::from_utf8_lossy(&done.stdout).into_owned();
         output += &String::from_utf8_lossy(&done.stderr);
-        if !done.status.success() {
-            output += &format!("({})", done.status);
-            let (host, command) = (host.label().to_owned(), line.to_owned());
-            return Err(Stop::Command {
-                host,
-                command,
-                output,
-            });
-        }
-        self.report.command(host.label(), line, &output);
-        Ok(output)
+        Ok((output, done.status))
     }
 
     /// Fetches the page of `server` `count` times, a new connection each, and returns the pages.
@@ -372,6 +379,15 @@ fn page_at(client: &Netns, address: SocketAddrV4) -> Result<String, Stop> {
     }
     let page = client.run(|| http::get(address, "/"));
     Ok(page.map_or_else(|error| format!("({error})"), |reply| reply.body))
+}
+
+/// This program, as it is called on a host.
+fn on(host: &Netns, line: &str) -> Result<Command, Stop> {
+    let mut command = this_program()?;
+    command.args(["--netns", host.name()]);
+    let words = line.strip_prefix("pointsman ").unwrap_or(line);
+    command.args(words.split_whitespace());
+    Ok(command)
 }
 
 fn this_program() -> Result<Command, Stop> {

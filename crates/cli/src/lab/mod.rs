@@ -4,6 +4,7 @@
 //! they print, says why, and checks each claim it makes. Nothing is left behind, also after
 //! Ctrl-C, unless `--keep` asks for it.
 
+mod doctor;
 mod dr;
 mod fwmark;
 mod lesson;
@@ -38,9 +39,11 @@ enum Lab {
     Tun(Options),
     /// Firewall marks: several ports as one service, by a rule of iptables and without
     Fwmark(Options),
+    /// What commonly goes wrong, and how `pointsman doctor` finds it
+    Doctor(Options),
     /// Remove what `--keep` left standing
     Remove {
-        /// The lab's name, as `--name` said [default: nat, dr, tun and fwmark]
+        /// The lab's name, as `--name` said [default: those of all labs]
         name: Option<String>,
     },
     /// A page server of a lab
@@ -57,7 +60,7 @@ struct Options {
     /// Leave it standing to play with, and print how to enter and remove it
     #[arg(long)]
     keep: bool,
-    /// What a kept lab is called, so that several can stand [default: nat, dr, tun or fwmark]
+    /// What a kept lab is called, so that several can stand [default: the lab's word]
     #[arg(long, requires = "keep")]
     name: Option<String>,
     /// Print steps and results as JSON instead of a lesson
@@ -81,10 +84,11 @@ enum LabName {
     Dr,
     Tun,
     Fwmark,
+    Doctor,
 }
 
 impl LabName {
-    const ALL: [Self; 4] = [Self::Nat, Self::Dr, Self::Tun, Self::Fwmark];
+    const ALL: [Self; 5] = [Self::Nat, Self::Dr, Self::Tun, Self::Fwmark, Self::Doctor];
 
     fn word(self) -> &'static str {
         match self {
@@ -92,13 +96,14 @@ impl LabName {
             Self::Dr => "dr",
             Self::Tun => "tun",
             Self::Fwmark => "fwmark",
+            Self::Doctor => "doctor",
         }
     }
 
     fn method(self) -> Method {
         match self {
             Self::Nat | Self::Fwmark => Method::Nat,
-            Self::Dr => Method::DirectRouting,
+            Self::Dr | Self::Doctor => Method::DirectRouting,
             Self::Tun => Method::Tunnel,
         }
     }
@@ -109,6 +114,7 @@ impl LabName {
             Self::Dr => "Load balancing by direct routing",
             Self::Tun => "Load balancing by tunnelling",
             Self::Fwmark => "One service of several ports, by firewall mark",
+            Self::Doctor => "What goes wrong, and how to find it",
         }
     }
 }
@@ -120,6 +126,7 @@ pub fn run(args: &LabArgs) -> ExitCode {
         Lab::Dr(options) => teach(LabName::Dr, options),
         Lab::Tun(options) => teach(LabName::Tun, options),
         Lab::Fwmark(options) => teach(LabName::Fwmark, options),
+        Lab::Doctor(options) => teach(LabName::Doctor, options),
         Lab::Remove { name } => remove(name.as_deref()),
         Lab::Serve { name, addr, port } => match http::serve(name, *addr, *port) {
             Ok(()) => ExitCode::SUCCESS,
@@ -174,6 +181,7 @@ fn take_place(lab: LabName, options: &Options, lesson: &mut Lesson) -> Result<()
         LabName::Dr => dr::teach(lesson, &net),
         LabName::Tun => tun::teach(lesson, &net),
         LabName::Fwmark => fwmark::teach(lesson, &net),
+        LabName::Doctor => doctor::teach(lesson, &net),
     };
     if matches!(taught, Err(Stop::Interrupted)) {
         return taught;

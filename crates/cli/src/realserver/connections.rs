@@ -1,5 +1,6 @@
 //! TCP connections of this network namespace, as `/proc/net/tcp` tells.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -46,6 +47,21 @@ pub fn count(vips: &[IpAddr], ports: &[u16]) -> Result<usize> {
             }
     });
     Ok(left.count())
+}
+
+/// Ports on which some server takes TCP connections to this address.
+pub fn served_ports(addr: IpAddr) -> Result<BTreeSet<u16>> {
+    let takes = |row: &Row| {
+        let local = row.local.ip();
+        // A wildcard IPv6 socket takes both families, if it is not told otherwise.
+        row.state == LISTEN
+            && (local == addr || local.is_unspecified() && (local.is_ipv6() || addr.is_ipv4()))
+    };
+    Ok(rows()?
+        .iter()
+        .filter(|row| takes(row))
+        .map(|row| row.local.port())
+        .collect())
 }
 
 /// What the servers of this host have to do.

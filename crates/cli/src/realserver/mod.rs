@@ -8,14 +8,14 @@
 //! remembered in `/run/pointsman/<netns cookie>/realserver.json`, written before anything is touched.
 
 mod agent;
-mod arp;
-mod connections;
+pub(crate) mod arp;
+pub(crate) mod connections;
 mod drain;
 mod file;
-mod network;
-mod state;
+pub(crate) mod network;
+pub(crate) mod state;
 mod status;
-mod sysctl;
+pub(crate) mod sysctl;
 mod up;
 
 use std::net::{IpAddr, SocketAddr};

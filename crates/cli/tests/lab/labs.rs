@@ -64,6 +64,11 @@ fn the_firewall_mark_lab_holds_what_it_claims() {
 }
 
 #[test]
+fn doctor() {
+    holds_what_it_claims(&["doctor", "--json"]);
+}
+
+#[test]
 fn an_interrupted_lab_leaves_nothing_behind() {
     for signal in [Signal::SIGINT, Signal::SIGTERM] {
         let mut child = start(&["dr"]);

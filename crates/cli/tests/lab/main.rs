@@ -7,6 +7,7 @@ mod common;
 
 mod direct_routing;
 mod dns;
+mod doctor;
 mod fragments;
 mod ftp;
 mod fullnat;
