@@ -106,14 +106,13 @@ fn of_server(
             findings.extend(too_narrow(rip, encapsulation, hop, interfaces));
         }
         Forwarding::Masquerade => {
-            let counted = server.counters;
-            if counted.conns > 0 && counted.in_packets >= ENOUGH && counted.out_packets == 0 {
+            if is_unanswered(server) {
                 findings.push(Finding::new(
                     "nat-replies-bypass",
                     format!(
                         "{rip} was sent {} packets and none came back through the director: its way to clients is \
                          another one (their replies come from an address they never asked), or it does not answer",
-                        counted.in_packets
+                        server.counters.in_packets
                     ),
                     [
                         format!("on {rip}: pointsman realserver up --mode nat --gateway DIRECTOR"),
@@ -122,9 +121,31 @@ fn of_server(
                 ));
             }
         }
+        Forwarding::FullNat => {
+            if is_unanswered(server) {
+                findings.push(Finding::new(
+                    "fullnat-replies-lost",
+                    format!(
+                        "{rip} was sent {} packets from the service's local addresses, and none came back: its way to \
+                         them does not lead here, or it does not answer",
+                        server.counters.in_packets
+                    ),
+                    [
+                        format!("on {rip}: ip route get LOCAL-ADDRESS   (pointsman local-address list names them)"),
+                        "a local address must be an address of the director: ip addr add LOCAL-ADDRESS dev DEV".to_owned(),
+                    ],
+                ));
+            }
+        }
         Forwarding::Local => {}
     }
     findings
+}
+
+/// Sent enough to answer, and nothing came back.
+fn is_unanswered(server: &ServerView) -> bool {
+    let counted = server.counters;
+    counted.conns > 0 && counted.in_packets >= ENOUGH && counted.out_packets == 0
 }
 
 /// A way that takes less than the one requests come by, outer headers included.

@@ -8,6 +8,7 @@ use pointsman_testkit::frames::{Ethernet, IPV4, ipv4};
 use pointsman_testkit::{Hook, Method, Netns, send_frame};
 
 use crate::common::{PORT, PROGRAM, Stage};
+use crate::fullnat;
 
 /// Names of what it finds in a host's namespace.
 fn findings(host: &Netns, options: &str) -> Vec<String> {
@@ -179,6 +180,31 @@ fn replies_of_nat_that_go_another_way() {
         },
         "nat-replies-bypass",
     );
+}
+
+#[test]
+fn replies_of_fullnat_that_find_no_way() {
+    let stage = fullnat::stage(Hook::Tc);
+    stage.balance("rr");
+    stage.ask(4);
+    assert_eq!(findings(&stage.net.director, ""), Vec::<String>::new());
+    stage.ipvsadm("-C");
+    for server in &stage.net.servers {
+        server
+            .netns
+            .ip(&format!("route add blackhole {}/32", fullnat::LOCAL))
+            .unwrap();
+    }
+    stage.balance("rr");
+    let (service, second) = (stage.net.service(PORT), stage.net.servers[1].addr);
+    stage.ipvsadm(&format!("-d -t {service} -r {second}:{PORT}"));
+    let vip = stage.net.vip;
+    stage.net.client.run(move || {
+        let to = std::net::SocketAddr::from((vip, PORT));
+        let _ = std::net::TcpStream::connect_timeout(&to, Duration::from_secs(4));
+    });
+    stage.stats(1);
+    assert_eq!(findings(&stage.net.director, ""), ["fullnat-replies-lost"]);
 }
 
 #[test]

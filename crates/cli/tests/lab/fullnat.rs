@@ -11,10 +11,10 @@ on_both_hooks! {
 }
 
 /// What servers see.
-const LOCAL: &str = "192.168.0.150";
+pub const LOCAL: &str = "192.168.0.150";
 
 /// The network of NAT, but the servers know no gateway.
-fn stage(hook: Hook) -> Stage {
+pub fn stage(hook: Hook) -> Stage {
     let stage = Stage::new(Method::Nat, hook);
     for server in &stage.net.servers {
         server.netns.ip("route del default").unwrap();
