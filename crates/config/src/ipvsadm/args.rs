@@ -242,11 +242,15 @@ impl<'a> Typed<'a> {
                 self.server = Some((addr, port));
             }
             Kind::LocalAddress => {
-                let (addr, port) = address::endpoint(text, self.protocol(), self.names)
-                    .ok_or(UsageError::LocalAddress)?;
-                if port.is_some() {
-                    return Err(UsageError::LocalAddress);
-                }
+                let bare = text.strip_prefix('[').and_then(|t| t.strip_suffix(']'));
+                let addr = match bare.unwrap_or(text).parse() {
+                    Ok(addr) => addr,
+                    Err(_) => self
+                        .names
+                        .host_addr(text)
+                        .map(IpAddr::V4)
+                        .ok_or(UsageError::LocalAddress)?,
+                };
                 self.local_address = Some(addr);
             }
             Kind::Weight => {

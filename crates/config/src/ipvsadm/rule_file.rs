@@ -95,6 +95,24 @@ mod tests {
     }
 
     #[test]
+    fn local_addresses_are_read_as_they_are_saved() {
+        let text = "-P -t 192.0.2.1:80 -z 10.0.0.5\n-P -t 192.0.2.1:80 -z [fd00::5]\n\
+                    --del-laddr -t 192.0.2.1:80 --local-address fd00::5";
+        let rules = read_rules(text, &Numeric).unwrap();
+        let address = |change: &Change| match change {
+            Change::AddLocalAddress { address, .. } => format!("+{address}"),
+            Change::DeleteLocalAddress { address, .. } => format!("-{address}"),
+            other => panic!("{other:?}"),
+        };
+        let made: Vec<_> = rules.iter().map(|rule| address(&rule.change)).collect();
+        assert_eq!(made, ["+10.0.0.5", "+fd00::5", "-fd00::5"]);
+        for wrong in ["10.0.0.5:80", "[fd00::5]:80", "nobody", ""] {
+            let line = format!("-P -t 192.0.2.1:80 -z {wrong}");
+            assert!(read_rules(&line, &Numeric).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
     fn the_first_bad_line_is_named() {
         for (line, why) in [
             (
