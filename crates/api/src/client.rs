@@ -15,10 +15,10 @@ use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 use tokio::runtime::Runtime;
 
-use crate::server::{MarkRequest, StopRequest, VariableRequest, ZeroRequest};
+use crate::server::{MarkRequest, ReloadRequest, StopRequest, VariableRequest, ZeroRequest};
 use crate::{
-    Change, DropCount, Location, LocationError, RefusedChange, Status, StopReport, Table, Totals,
-    text,
+    Change, DropCount, Location, LocationError, RefusedChange, Reloaded, SiteView, Status,
+    StopReport, Table, Totals, text,
 };
 
 /// Changes per call of a batch: large enough that the call costs nothing, small enough that the
@@ -385,6 +385,29 @@ impl Client {
     /// As [`Client::add_service`].
     pub fn status(&self) -> Result<Status, Error> {
         self.call(Method::GET, "/v1/status", NOTHING)
+    }
+
+    /// The configuration it follows, as it stands; `None` without one.
+    ///
+    /// # Errors
+    /// As [`Client::add_service`].
+    pub fn site(&self) -> Result<Option<SiteView>, Error> {
+        self.call(Method::GET, "/v1/site", NOTHING)
+    }
+
+    /// Has it read its configuration again, or another file. A refusal is an answer, not an error.
+    ///
+    /// # Errors
+    /// When the director could not be asked.
+    pub fn reload(&self, file: Option<String>) -> Result<Reloaded, Error> {
+        let request = ReloadRequest { file };
+        let body = serde_json::to_vec(&request).expect("plain data");
+        let exchange = self.exchange(&Method::POST, "/v1/reload", &body);
+        let (status, answer) = self.runtime.block_on(exchange)?;
+        serde_json::from_slice(&answer).map_err(|_| Error::Answer {
+            status: status.as_u16(),
+            body: String::from_utf8_lossy(&answer).chars().take(200).collect(),
+        })
     }
 
     /// Ends the director. Answers when the kernel side is gone, or, with `keep_forwarding`, left

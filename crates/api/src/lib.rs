@@ -20,20 +20,29 @@
 //! | `GET /v1/sysctl`, `PUT /v1/sysctl/{variable}` | `net.ipv4.vs.*`: all, or set one by `{"value": "3"}` |
 //! | `GET /v1/connections` | the connection table |
 //! | `GET /v1/totals`, `/v1/drops?all=true`, `/v1/status`, `/v1/table` | counters, losses, the daemon, table sizes |
+//! | `GET /v1/site` | the configuration that the director follows: virtual servers, checks, VRRP; `null` without one |
+//! | `POST /v1/reload` | read it again, or `{"file": …}`: a [`Reloaded`]; 422 when it is refused |
+//! | `GET /metrics` | everything counted, as Prometheus reads it |
 //! | `POST /v1/stop` | end the director, `{"keep_forwarding": true}` leaves the kernel side in place |
 //!
 //! A refusal is a [`pointsman_model::Error`] as JSON under a 4xx or 5xx status.
 
 mod client;
 mod location;
+mod metrics;
 mod server;
+mod site;
 mod text;
 mod types;
 
 pub use client::{Client, Error};
 pub use location::{Location, LocationError};
 pub use pointsman_model::Change;
-pub use server::{Command, Reply, serve};
+pub use server::{Command, Reply, serve, serve_metrics};
+pub use site::{
+    CheckView, LostNotices, ProbeTotals, RealServerView, RefusedFile, Reloaded, SiteView,
+    VirtualServerView,
+};
 pub use types::{
     DropCount, Hook, InterfaceStatus, NextHopStatus, RefusedChange, Status, StopReport, Table,
     TableStatus, Totals,

@@ -12,10 +12,13 @@ use pointsman_model::{
 };
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use tokio::net::UnixListener;
+use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{mpsc, oneshot};
 
-use crate::{Change, DropCount, RefusedChange, Status, StopReport, Table, Totals, text};
+use crate::metrics::{self, Sources};
+use crate::{
+    Change, DropCount, RefusedChange, Reloaded, SiteView, Status, StopReport, Table, Totals, text,
+};
 
 /// Largest request: a batch of a hundred thousand changes has a tenth of it.
 const BODY_LIMIT_BYTES: usize = 256 << 20;
@@ -56,6 +59,15 @@ pub enum Command {
     },
     /// State of the daemon.
     Status(Reply<Status>),
+    /// The configuration it follows, as it stands; `None` without one.
+    Site(Reply<Option<SiteView>>),
+    /// Read the configuration again.
+    Reload {
+        /// Another file than before.
+        file: Option<String>,
+        /// Answer.
+        reply: Reply<Reloaded>,
+    },
     /// End.
     Stop {
         /// Leave the kernel side in place.
@@ -93,6 +105,13 @@ pub(crate) struct StopRequest {
     pub keep_forwarding: bool,
 }
 
+/// Body of `POST /v1/reload`.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct ReloadRequest {
+    #[serde(default)]
+    pub file: Option<String>,
+}
+
 /// Answers requests on `listener` until `until` completes, then lets those under way finish.
 ///
 /// # Errors
@@ -103,6 +122,23 @@ pub async fn serve(
     until: impl Future<Output = ()> + Send + 'static,
 ) -> std::io::Result<()> {
     axum::serve(listener, router(commands))
+        .with_graceful_shutdown(until)
+        .await
+}
+
+/// Answers `GET /metrics`, and nothing else, on a TCP port until `until` completes.
+///
+/// # Errors
+/// What accepting connections gave.
+pub async fn serve_metrics(
+    listener: TcpListener,
+    commands: mpsc::Sender<Command>,
+    until: impl Future<Output = ()> + Send + 'static,
+) -> std::io::Result<()> {
+    let router = Router::new()
+        .route("/metrics", get(all_metrics))
+        .with_state(Owner(commands));
+    axum::serve(listener, router)
         .with_graceful_shutdown(until)
         .await
 }
@@ -148,6 +184,9 @@ fn router(commands: mpsc::Sender<Command>) -> Router {
         .route("/v1/totals", get(totals))
         .route("/v1/drops", get(drops))
         .route("/v1/status", get(status))
+        .route("/v1/site", get(site))
+        .route("/v1/reload", post(reload))
+        .route("/metrics", get(all_metrics))
         .route("/v1/stop", post(stop))
         .fallback(|| async {
             Refusal::Plain(
@@ -473,6 +512,35 @@ async fn drops(State(owner): State<Owner>, Query(query): Query<DropsQuery>) -> A
 
 async fn status(State(owner): State<Owner>) -> Answer {
     owner.answer(Command::Status).await
+}
+
+async fn site(State(owner): State<Owner>) -> Answer {
+    owner.answer(Command::Site).await
+}
+
+async fn reload(State(owner): State<Owner>, bytes: Bytes) -> Answer {
+    let ReloadRequest { file } = body(&bytes)?;
+    let reloaded = owner.ask(|reply| Command::Reload { file, reply }).await?;
+    let status = match &reloaded {
+        Reloaded::Done { .. } => StatusCode::OK,
+        Reloaded::Refused { .. } => StatusCode::UNPROCESSABLE_ENTITY,
+        Reloaded::NoSite => StatusCode::NOT_FOUND,
+    };
+    json(status, &reloaded)
+}
+
+async fn all_metrics(State(owner): State<Owner>) -> Answer {
+    let sources = Sources {
+        status: owner.ask(Command::Status).await?,
+        totals: owner.ask(Command::Totals).await?,
+        drops: owner
+            .ask(|reply| Command::Drops { all: true, reply })
+            .await?,
+        services: owner.ask(Command::Services).await?,
+        site: owner.ask(Command::Site).await?,
+    };
+    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    Ok(([(header::CONTENT_TYPE, kind)], metrics::text(&sources)).into_response())
 }
 
 async fn stop(State(owner): State<Owner>, bytes: Bytes) -> Answer {
