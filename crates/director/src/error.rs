@@ -41,6 +41,20 @@ pub enum Error {
         /// The data plane's words.
         source: DataPlaneError,
     },
+    /// Nothing of a configuration can be used.
+    #[error("the configuration cannot be used:\n{problems}")]
+    Configuration {
+        /// Every problem with its place.
+        problems: String,
+    },
+    /// The address for metrics cannot be listened on.
+    #[error("listening on {address} for metrics: {source}")]
+    Metrics {
+        /// As given.
+        address: std::net::SocketAddr,
+        /// Cause.
+        source: io::Error,
+    },
     /// The data plane could not do something.
     #[error(transparent)]
     DataPlane(DataPlaneError),

@@ -89,6 +89,7 @@ impl Home {
             location.socket(),
             location.log_file(),
             location.sysctl_file(),
+            crate::site::state_path(location),
             location.pid_file(),
         ];
         for file in files {

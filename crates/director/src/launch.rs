@@ -54,6 +54,8 @@ pub fn ensure_running() -> Result<Client, Error> {
         hook: HookChoice::Auto,
         interfaces: Vec::new(),
         connection_slots: None,
+        site: None,
+        metrics: None,
     };
     launch(&location, &options)
 }
@@ -197,6 +199,17 @@ fn arguments(options: &Options) -> Vec<OsString> {
     }
     if let Some(slots) = options.connection_slots {
         args.extend(["--connections".into(), slots.to_string().into()]);
+    }
+    if let Some(source) = &options.site {
+        // It runs in another directory.
+        let file = std::path::absolute(&source.file).unwrap_or_else(|_| source.file.clone());
+        args.extend(["--config".into(), file.into()]);
+        if let Some(id) = &source.config_id {
+            args.extend(["--config-id".into(), id.into()]);
+        }
+    }
+    if let Some(address) = options.metrics {
+        args.extend(["--metrics".into(), address.to_string().into()]);
     }
     args
 }

@@ -3,7 +3,8 @@
 //! ```text
 //!  API (axum, worker thread) ── Command ──►┐
 //!  netlink events ─────────── Event ──────►├─ main_loop ─► state::Director ─► DataPlane (maps, programs)
-//!  timers, signals ───────────────────────►┘       │ asks            └─────► Netlink (neighbours, routes)
+//!  site (checks, VRRP) ────── Command ────►┤       │ asks            └─────► Netlink (neighbours, routes)
+//!  timers, signals ───────────────────────►┘       │
 //!                                                  └─ links, next_hops: pure, return what is to be done
 //! ```
 //!
@@ -27,6 +28,7 @@ mod network_tests;
 mod next_hops;
 mod nexthop;
 mod run;
+mod site;
 mod state;
 mod sysctl;
 mod teardown;
@@ -37,6 +39,9 @@ pub use error::Error;
 pub use launch::{Stopped, ensure_running, start, stop};
 pub use pointsman_dataplane::HookChoice;
 pub use run::run;
+pub use site::Source;
+
+use std::net::SocketAddr;
 
 /// What the operator chose for a director.
 #[derive(Clone, Debug)]
@@ -47,4 +52,8 @@ pub struct Options {
     pub interfaces: Vec<String>,
     /// Slots of the connection table; `None` sizes it from memory.
     pub connection_slots: Option<u32>,
+    /// The configuration to follow; without one the director does what it is told.
+    pub site: Option<Source>,
+    /// Where Prometheus may ask by TCP, without a password.
+    pub metrics: Option<SocketAddr>,
 }

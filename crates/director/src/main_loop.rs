@@ -5,14 +5,15 @@ use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use futures_util::{FutureExt, Stream, StreamExt};
-use pointsman_api::{Command, Reply, StopReport, Table};
+use pointsman_api::{Command, Reloaded, Reply, StopReport, Table};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 use crate::netlink::Event;
+use crate::site::Request;
 use crate::state::Director;
 use crate::variables;
 
@@ -29,6 +30,52 @@ pub(crate) struct End {
     pub keep_forwarding: bool,
     /// Who waits for it.
     pub reply: Option<Reply<StopReport>>,
+}
+
+impl End {
+    /// By a signal.
+    fn told() -> Self {
+        Self {
+            keep_forwarding: false,
+            reply: None,
+        }
+    }
+}
+
+/// An end that waits for the site: it changes the table and tells those who want to know.
+struct Ending {
+    end: End,
+    site: oneshot::Receiver<()>,
+}
+
+impl Ending {
+    /// The end, when nothing has to be waited for; a second word to stop does not wait either.
+    fn begin(
+        end: End,
+        site: &mut Option<mpsc::Sender<Request>>,
+        ending: &mut Option<Self>,
+    ) -> Option<End> {
+        if ending.is_some() || end.keep_forwarding {
+            return Some(end);
+        }
+        let Some(site) = site.take() else {
+            return Some(end);
+        };
+        let (reply, stopped) = oneshot::channel();
+        if site.try_send(Request::Stop(reply)).is_err() {
+            return Some(end);
+        }
+        *ending = Some(Self { end, site: stopped });
+        None
+    }
+}
+
+/// Waits until the site has stopped, where that was begun.
+async fn site_ended(ending: Option<&mut Ending>) {
+    match ending {
+        Some(ending) => drop((&mut ending.site).await),
+        None => std::future::pending().await,
+    }
 }
 
 /// What the operator may send.
@@ -55,7 +102,9 @@ pub(crate) async fn run(
     mut commands: mpsc::Receiver<Command>,
     mut events: impl Stream<Item = Event> + Unpin + Send,
     mut signals: Signals,
+    mut site: Option<mpsc::Sender<Request>>,
 ) -> End {
+    let mut ending: Option<Ending> = None;
     let fragments = match readable(director) {
         Ok(fragments) => fragments,
         Err(error) => {
@@ -71,8 +120,24 @@ pub(crate) async fn run(
         tokio::select! {
             command = commands.recv() => match command {
                 Some(Command::Stop { keep_forwarding, reply }) => {
-                    return End { keep_forwarding, reply: Some(reply) };
+                    let end = End { keep_forwarding, reply: Some(reply) };
+                    match Ending::begin(end, &mut site, &mut ending) {
+                        Some(end) => return end,
+                        None => continue,
+                    }
                 }
+                Some(Command::Site(reply)) => match &site {
+                    // Who asks too much at once is told nothing.
+                    Some(site) => drop(site.try_send(Request::View(reply))),
+                    None => drop(reply.send(None)),
+                },
+                Some(Command::Reload { file, reply }) => match &site {
+                    Some(site) => {
+                        let reply = Some(reply);
+                        drop(site.try_send(Request::Reload { file, reply }));
+                    }
+                    None => drop(reply.send(Reloaded::NoSite)),
+                },
                 Some(command) => answer(director, command).await,
                 None => {
                     tracing::error!("the API ended; stopping, but leaving the kernel side");
@@ -97,9 +162,27 @@ pub(crate) async fn run(
                 if fragments_due.is_some() => director.dataplane().put_fragments_back(),
             _ = sweep.tick() => director.tick().await,
             _ = estimate.tick() => director.estimate(),
-            _ = signals.terminate.recv() => return End { keep_forwarding: false, reply: None },
-            _ = signals.interrupt.recv() => return End { keep_forwarding: false, reply: None },
-            _ = signals.hangup.recv() => tracing::info!("hangup: there is nothing to reload"),
+            _ = signals.terminate.recv() => {
+                if let Some(end) = Ending::begin(End::told(), &mut site, &mut ending) {
+                    return end;
+                }
+            }
+            _ = signals.interrupt.recv() => {
+                if let Some(end) = Ending::begin(End::told(), &mut site, &mut ending) {
+                    return end;
+                }
+            }
+            _ = signals.hangup.recv() => match &site {
+                Some(site) => {
+                    let _ = site.try_send(Request::Reload { file: None, reply: None });
+                }
+                None => tracing::info!("hangup: there is nothing to reload"),
+            },
+            () = site_ended(ending.as_mut()) => {
+                if let Some(ending) = ending {
+                    return ending.end;
+                }
+            }
         }
     }
 }
@@ -194,6 +277,8 @@ async fn answer(director: &mut Director, command: Command) {
         Command::Status(reply) => {
             let _ = reply.send(director.status());
         }
-        Command::Stop { .. } => unreachable!("the loop takes it"),
+        Command::Site(_) | Command::Reload { .. } | Command::Stop { .. } => {
+            unreachable!("the loop takes it")
+        }
     }
 }

@@ -6,13 +6,14 @@ use std::time::Duration;
 
 use pointsman_api::{Location, StopReport};
 use pointsman_dataplane::DataPlane;
-use tokio::net::UnixListener;
+use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::error::file;
 use crate::home::{self, Home};
 use crate::main_loop::{self, End, Signals};
 use crate::netlink::{self, Link, Netlink};
+use crate::site::{Plan, Site};
 use crate::state::Director;
 use crate::{Error, Options, checks, gc, sysctl, teardown};
 
@@ -56,6 +57,16 @@ pub fn run(options: &Options) -> Result<(), Error> {
 
 async fn serve(options: &Options, home: &Home) -> Result<StopReport, Error> {
     let location = home.location();
+    // A file that cannot be used changes nothing.
+    let plan = options.site.as_ref().map(Plan::read).transpose()?;
+    let metrics = match options.metrics {
+        None => None,
+        Some(address) => Some(
+            TcpListener::bind(address)
+                .await
+                .map_err(|source| Error::Metrics { address, source })?,
+        ),
+    };
     let signals = Signals::catch().map_err(|source| Error::Os {
         doing: "catching signals",
         source,
@@ -88,9 +99,13 @@ async fn serve(options: &Options, home: &Home) -> Result<StopReport, Error> {
     let set_up = async {
         sysctl::apply(&location.sysctl_file())?;
         director.set_up(links).await?;
-        listen(location)
+        let site = match plan {
+            Some(plan) => Some(Site::begin(plan, &mut director, location, adopted).await?),
+            None => None,
+        };
+        Ok((listen(location)?, site))
     };
-    let listener = match set_up.await {
+    let (listener, site) = match set_up.await {
         Ok(listener) => listener,
         Err(error) => {
             if !adopted {
@@ -101,7 +116,16 @@ async fn serve(options: &Options, home: &Home) -> Result<StopReport, Error> {
     };
 
     let (requests, commands) = mpsc::channel(QUEUE);
+    let site = site.map(|site| site.follow(requests.clone()));
     let (end_api, api_ends) = oneshot::channel();
+    if let Some(listener) = metrics {
+        // It ends with the runtime.
+        tokio::spawn(pointsman_api::serve_metrics(
+            listener,
+            requests.clone(),
+            std::future::pending(),
+        ));
+    }
     let api = tokio::spawn(pointsman_api::serve(listener, requests, async {
         let _ = api_ends.await;
     }));
@@ -116,7 +140,7 @@ async fn serve(options: &Options, home: &Home) -> Result<StopReport, Error> {
     let End {
         keep_forwarding,
         reply,
-    } = main_loop::run(&mut director, commands, events, signals).await;
+    } = main_loop::run(&mut director, commands, events, signals, site).await;
     notify(sd_notify::NotifyState::Stopping);
     let report = if keep_forwarding {
         StopReport {
