@@ -1,12 +1,14 @@
 //! `pointsman director`: run, start, stop and ask a director.
 
+use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context;
 use clap::{Subcommand, ValueEnum};
 use pointsman_api::{Client, Error as ApiError, Location, Status};
-use pointsman_director::{HookChoice, Options, Stopped};
+use pointsman_director::{HookChoice, Options, Source, Stopped};
 
 use crate::{report, say};
 
@@ -55,6 +57,16 @@ struct RunArgs {
     /// 512 MiB]
     #[arg(long, value_name = "SLOTS", value_parser = clap::value_parser!(u32).range(1..))]
     connections: Option<u32>,
+    /// Follow this keepalived.conf: virtual servers, health checks, VRRP, notifications [default
+    /// FILE: /etc/keepalived/keepalived.conf]
+    #[arg(long, value_name = "FILE", num_args = 0..=1, default_missing_value = Source::DEFAULT)]
+    config: Option<PathBuf>,
+    /// What `@` lines of the file are compared with [default: the host's name]
+    #[arg(long, value_name = "ID", requires = "config")]
+    config_id: Option<String>,
+    /// Let Prometheus ask here too, by HTTP and without a password.
+    #[arg(long, value_name = "ADDR:PORT")]
+    metrics: Option<SocketAddr>,
 }
 
 /// [`HookChoice`] as an argument.
@@ -78,6 +90,11 @@ impl RunArgs {
             },
             interfaces: self.interfaces.clone(),
             connection_slots: self.connections,
+            site: self.config.as_ref().map(|file| Source {
+                config_id: self.config_id.clone(),
+                ..Source::new(file)
+            }),
+            metrics: self.metrics,
         }
     }
 }

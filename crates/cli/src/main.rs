@@ -26,7 +26,9 @@ mod local_address;
 mod mark;
 mod proc;
 mod realserver;
+mod reload;
 mod restore;
+mod status;
 mod sysctl;
 
 /// Layer-4 load balancer: the Linux Virtual Server rebuilt in Rust on eBPF.
@@ -49,6 +51,10 @@ struct Cli {
 enum Command {
     /// The daemon: start, stop and ask it.
     Director(director::Args),
+    /// What an operator has to know: virtual servers, real servers, VRRP; the worst first.
+    Status(status::StatusArgs),
+    /// Have the director read its configuration again; a bad file changes nothing.
+    Reload(reload::ReloadArgs),
     /// The whole ipvsadm command line (also as the program name `ipvsadm`).
     #[command(disable_help_flag = true)]
     Ipvsadm(RawArgs),
@@ -119,6 +125,8 @@ fn main() -> ExitCode {
     }
     match cli.command {
         Command::Director(args) => director::run(&args),
+        Command::Status(args) => status::run(&args),
+        Command::Reload(args) => reload::run(&args),
         Command::Ipvsadm(raw) => ipvsadm::run(raw.args),
         Command::IpvsadmSave(raw) => ipvsadm::save(raw.args),
         Command::IpvsadmRestore(raw) => ipvsadm::restore(raw.args),
@@ -171,8 +179,11 @@ fn with_causes(error: &anyhow::Error) -> String {
 
 /// Logs as `RUST_LOG` asks; `info` of Pointsman's own crates by default.
 fn log_to_stderr() {
-    let default =
-        || EnvFilter::new("warn,pointsman=info,pointsman_director=info,pointsman_dataplane=info");
+    let default = || {
+        EnvFilter::new(
+            "warn,pointsman=info,pointsman_director=info,pointsman_dataplane=info,pointsman_vrrp=info",
+        )
+    };
     tracing_subscriber::fmt()
         .with_env_filter(EnvFilter::try_from_default_env().unwrap_or_else(|_| default()))
         .with_writer(std::io::stderr)

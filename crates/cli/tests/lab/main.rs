@@ -20,6 +20,7 @@ mod local_node;
 mod nat;
 mod scale;
 mod sip;
+mod site;
 mod survival;
 mod tunnel;
 
