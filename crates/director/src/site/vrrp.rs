@@ -176,7 +176,7 @@ mod tests {
 
     #[test]
     fn an_instance_is_told_of_as_keepalived_tells() {
-        let vrid = Vrid::try_from(51).unwrap();
+        let vrid = Vrid::new(51).unwrap();
         let mut instance = VrrpInstance::new("VI_1", "eth0", vrid, Family::V4);
         instance.notify.master = Some(Script::new(["own"]));
         instance.notify.any = Some(Script::new(["any", "x"]));
