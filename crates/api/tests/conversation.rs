@@ -166,7 +166,11 @@ async fn own(mut commands: mpsc::Receiver<Command>) -> Vec<Change> {
                 break;
             }
             // Dropped without an answer, as a director does that is ending.
-            Command::Connections(_) | Command::Totals(_) | Command::Status(_) => {}
+            Command::Connections(_)
+            | Command::Totals(_)
+            | Command::Status(_)
+            | Command::Site(_)
+            | Command::Reload { .. } => {}
         }
     }
     made
