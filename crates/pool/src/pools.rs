@@ -177,6 +177,26 @@ impl Pools {
             .collect()
     }
 
+    /// What is to be changed so that services have the local addresses of FULLNAT that the site
+    /// gives them, and no others.
+    pub fn local_address_repairs(&self, table: &[ServiceView]) -> Vec<Change> {
+        let mut changes = Vec::new();
+        for pool in &self.pools {
+            let wanted = &pool.config.local_addresses;
+            for &service in &pool.config.keys {
+                let view = table.iter().find(|view| view.spec.key == service);
+                let there = view.map_or(&[][..], |view| &view.local_addresses);
+                let missing = wanted.iter().filter(|address| !there.contains(address));
+                changes
+                    .extend(missing.map(|&address| Change::AddLocalAddress { service, address }));
+                let stale = there.iter().filter(|address| !wanted.contains(address));
+                changes
+                    .extend(stale.map(|&address| Change::DeleteLocalAddress { service, address }));
+            }
+        }
+        changes
+    }
+
     /// All pools, in configuration order.
     pub fn iter(&self) -> impl Iterator<Item = &Pool> {
         self.pools.iter()

@@ -612,6 +612,32 @@ fn ldirectord_quiesces_and_keeps_what_the_table_has() {
 }
 
 #[test]
+fn services_get_their_local_addresses() {
+    let mut config = virtual_server(&[(1, 1)]);
+    let [one, two] = [[10, 1, 0, 1].into(), [10, 1, 0, 2].into()];
+    config.local_addresses = vec![one];
+    let service = service_key(1);
+    let stage = Stage::start(config.clone());
+    let add = Change::AddLocalAddress {
+        service,
+        address: one,
+    };
+    assert_eq!(stage.pools.local_address_repairs(&[]), [add.clone()]);
+    let table = [ServiceView {
+        spec: config.service(service),
+        local_addresses: vec![two],
+        counters: Default::default(),
+        rates: Default::default(),
+        servers: Vec::new(),
+    }];
+    let delete = Change::DeleteLocalAddress {
+        service,
+        address: two,
+    };
+    assert_eq!(stage.pools.local_address_repairs(&table), [add, delete]);
+}
+
+#[test]
 fn a_table_that_somebody_emptied_is_repaired() {
     let stage = Stage::start(virtual_server(&[(1, 3), (2, 1)]));
     let repairs = repairs(&stage.pools.wanted(), &[]);

@@ -116,6 +116,7 @@ impl Site {
         }
         let there = if flush { &[][..] } else { &table };
         changes.extend(repairs(&pools.wanted(), there));
+        changes.extend(pools.local_address_repairs(there));
         changes.extend(timeouts(site.globals.lvs_timeouts));
         let described: Vec<_> = changes.iter().map(describe).collect();
         let results = director.apply(changes).await;

@@ -206,7 +206,8 @@ impl Site {
         let Some(table) = table(director).await else {
             return;
         };
-        let changes = repairs(&wanted, &table);
+        let mut changes = repairs(&wanted, &table);
+        changes.extend(self.pools.local_address_repairs(&table));
         if changes.is_empty() {
             return;
         }
