@@ -17,6 +17,9 @@ pub struct Args {
     /// Write down what the kernel's IPVS does, in a virtual machine.
     #[arg(long, conflicts_with = "hook")]
     record: bool,
+    /// What the real keepalived does there, in the scenarios of tests/oracle/keepalived.
+    #[arg(long, requires = "record")]
+    keepalived: bool,
     /// The kernel to record from.
     #[arg(long, value_enum, default_value = "6.12", requires = "record")]
     kernel: Kernel,
@@ -54,15 +57,23 @@ pub fn main(args: &Args) -> Result<()> {
 /// Plays the scenarios in a guest and takes over the files it wrote.
 fn record(args: &Args) -> Result<()> {
     setup::ensure(Purpose::Record)?;
-    let oracle = build("pointsman-oracle", "oracle")?;
+    let (scenarios, command) = if args.keepalived {
+        let directory = sh::root().join("tests/oracle/keepalived");
+        let script = directory.join("record.sh").display().to_string();
+        let from = directory.display().to_string();
+        (directory, vec!["bash".into(), script, from, "/out".into()])
+    } else {
+        let oracle = build("pointsman-oracle", "oracle")?;
+        let mut command = vec![oracle.display().to_string(), "record".into()];
+        command.extend(["--out", "/out"].map(str::to_owned));
+        command.extend(args.names.iter().cloned());
+        (sh::root().join("tests/oracle/scenarios"), command)
+    };
     let out = sh::root().join("target/oracle");
     if out.exists() {
         fs::remove_dir_all(&out)?;
     }
     fs::create_dir_all(&out)?;
-    let mut command = vec![oracle.display().to_string(), "record".into()];
-    command.extend(["--out", "/out"].map(str::to_owned));
-    command.extend(args.names.iter().cloned());
     let options = vm::Options {
         timeout: Duration::from_secs(3600),
         stream: true,
@@ -70,7 +81,6 @@ fn record(args: &Args) -> Result<()> {
         ..vm::Options::default()
     };
     let output = vm::run(args.kernel, &command, &options)?;
-    let scenarios = sh::root().join("tests/oracle/scenarios");
     let mut count = 0;
     for entry in fs::read_dir(&out)? {
         let entry = entry?;

@@ -86,7 +86,11 @@ const KERNELS: &[Program] = &[
     ("setpriv", "util-linux"),
 ];
 
-const RECORD: &[Program] = &[("ipvsadm", "ipvsadm"), ("iptables", "iptables")];
+const RECORD: &[Program] = &[
+    ("ipvsadm", "ipvsadm"),
+    ("iptables", "iptables"),
+    ("keepalived", "keepalived"),
+];
 
 impl Purpose {
     fn programs(self) -> impl Iterator<Item = &'static Program> {
