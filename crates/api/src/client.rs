@@ -271,6 +271,15 @@ impl Client {
         self.call(Method::GET, "/v1/connections", NOTHING)
     }
 
+    /// Forgets all connections, templates and fragments; services stay. Clients of established
+    /// connections are cut off: their next packet belongs to no connection.
+    ///
+    /// # Errors
+    /// As [`Client::add_service`].
+    pub fn clear_connections(&self) -> Result<(), Error> {
+        self.call(Method::DELETE, "/v1/connections", NOTHING)
+    }
+
     /// Slots of the connection table, and the kernel's ticks.
     ///
     /// # Errors

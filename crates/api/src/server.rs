@@ -40,6 +40,8 @@ pub enum Command {
     Service(ServiceKey, Reply<Option<ServiceView>>),
     /// The connection table.
     Connections(Reply<Vec<ConnectionView>>),
+    /// Forget all connections.
+    ClearConnections(Reply<()>),
     /// Slots of the connection table, and ticks.
     Table(Reply<Table>),
     /// Protocol timeouts.
@@ -179,7 +181,10 @@ fn router(commands: mpsc::Sender<Command>) -> Router {
         )
         .route("/v1/sysctl", get(variables))
         .route("/v1/sysctl/{variable}", put(set_variable))
-        .route("/v1/connections", get(connections))
+        .route(
+            "/v1/connections",
+            get(connections).delete(clear_connections),
+        )
         .route("/v1/table", get(table))
         .route("/v1/totals", get(totals))
         .route("/v1/drops", get(drops))
@@ -485,6 +490,10 @@ async fn delete_mark_rule(State(owner): State<Owner>, Path(at): Path<String>) ->
 
 async fn connections(State(owner): State<Owner>) -> Answer {
     owner.answer(Command::Connections).await
+}
+
+async fn clear_connections(State(owner): State<Owner>) -> Answer {
+    owner.answer(Command::ClearConnections).await
 }
 
 async fn table(State(owner): State<Owner>) -> Answer {

@@ -167,6 +167,7 @@ async fn own(mut commands: mpsc::Receiver<Command>) -> Vec<Change> {
             }
             // Dropped without an answer, as a director does that is ending.
             Command::Connections(_)
+            | Command::ClearConnections(_)
             | Command::Totals(_)
             | Command::Status(_)
             | Command::Site(_)

@@ -84,6 +84,18 @@ impl Fragments {
         lost
     }
 
+    /// Forgets the ports of all packets, and gives up what is kept; how many those were.
+    pub fn clear(&mut self) -> u64 {
+        let lost = self.take_in() + self.kept.len() as u64;
+        self.kept.clear();
+        let known: Vec<IdBytes> = self.ports.keys().map_while(Result::ok).collect();
+        for id in known {
+            // Gone meanwhile is gone as well.
+            let _ = self.ports.remove(&id);
+        }
+        lost
+    }
+
     /// When [`Fragments::put_back`] has something to look at.
     pub fn due(&self) -> Option<Instant> {
         self.kept.iter().map(|kept| kept.next).min()

@@ -295,6 +295,15 @@ impl DataPlane {
         self.give_up(lost);
     }
 
+    /// Removes every connection and template, what is known of fragmented packets, and the servers that
+    /// only connections still referred to.
+    pub fn clear_connections(&mut self) {
+        self.tables.clear_connections();
+        self.tables.sweep();
+        let lost = self.fragments.clear();
+        self.give_up(lost);
+    }
+
     fn give_up(&self, fragments: u64) {
         for _ in 0..fragments {
             self.tables.maps().count_own(Drop::Fragment);

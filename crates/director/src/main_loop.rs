@@ -252,6 +252,10 @@ async fn answer(director: &mut Director, command: Command) {
         Command::Connections(reply) => {
             let _ = reply.send(director.tables().connections());
         }
+        Command::ClearConnections(reply) => {
+            director.dataplane().clear_connections();
+            let _ = reply.send(());
+        }
         Command::Table(reply) => {
             let tables = director.tables();
             let _ = reply.send(Table {

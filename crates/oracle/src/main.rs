@@ -115,6 +115,9 @@ fn compare(
             seconds(verdict.took),
             verdict.word()
         );
+        if let Some(note) = verdict.reused_note() {
+            println!("{note}");
+        }
     };
     let verdicts = suite.compare_all(names, program, hooks, report);
     let chosen = names.len() < suite.choose(&[])?.len();
@@ -146,11 +149,15 @@ fn compare(
             .count()
     };
     println!(
-        "oracle: {} alike, {} different, {} pending, {} no longer to be pending; {:.0} s",
+        "oracle: {} alike, {} different, {} pending, {} no longer to be pending, {} played again; {:.0} s",
         count("alike"),
         count("DIFFERENT"),
         count("pending"),
         count("alike, and listed as pending"),
+        verdicts
+            .iter()
+            .filter(|verdict| verdict.reused.is_some())
+            .count(),
         seconds(start.elapsed())
     );
     if verdicts.iter().any(Verdict::is_failure) {

@@ -32,15 +32,15 @@ use crate::stage::Stage;
 use crate::traffic::{self, Conversation, End, Outcome, Protocol};
 
 /// A stage with what a scenario has going on there.
-pub struct Player {
-    stage: Stage,
+pub struct Player<'a> {
+    stage: &'a mut Stage,
     held: Vec<Conversation>,
     port: u16,
 }
 
-impl Player {
-    /// Begins on a fresh stage.
-    pub fn new(stage: Stage) -> Self {
+impl<'a> Player<'a> {
+    /// Begins on a stage that is fresh, or as good as that.
+    pub fn new(stage: &'a mut Stage) -> Self {
         Self {
             stage,
             held: Vec::new(),
@@ -56,15 +56,15 @@ impl Player {
         let (verb, rest) = step.command.split_once(' ').unwrap_or((&step.command, ""));
         let answer = match verb {
             "ipvsadm" => {
-                let answer = commands::ipvsadm(&self.stage, rest, &step.input);
+                let answer = commands::ipvsadm(self.stage, rest, &step.input);
                 // Whom the director asks for when it learns of a server is to be answered soon.
                 self.stage.ends.exchange(Side::Client, &[])?;
                 answer
             }
-            "sysctl" => commands::sysctl(&self.stage, rest),
-            "proc" => commands::proc(&self.stage, rest),
-            "mark" => commands::mark(&self.stage, rest),
-            "ip" => commands::ip(&self.stage, rest),
+            "sysctl" => commands::sysctl(self.stage, rest),
+            "proc" => commands::proc(self.stage, rest),
+            "mark" => commands::mark(self.stage, rest),
+            "ip" => commands::ip(self.stage, rest),
             "tcp" => self.converse(Protocol::Tcp, rest),
             "udp" => self.converse(Protocol::Udp, rest),
             "sctp" => self.converse(Protocol::Sctp, rest),

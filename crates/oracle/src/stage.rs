@@ -3,7 +3,9 @@
 use std::path::PathBuf;
 use std::process::Command;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
+use pointsman_api::{Change, Client};
+use pointsman_model::{Counters, Rates, Timeouts, Variable, VariableView};
 use pointsman_testkit::wire::{cable, complete_frames};
 use pointsman_testkit::{Director, Hook, Names, Netns, pass_everything};
 
@@ -77,6 +79,28 @@ pub struct Stage {
     world: World,
     director: Netns,
     _far: Netns,
+    /// How Pointsman is right after its start.
+    fresh: Option<Fresh>,
+}
+
+/// What scenarios may change in a director, but for what the change of it removes as well.
+#[derive(Debug, PartialEq)]
+struct Fresh {
+    variables: Vec<VariableView>,
+    timeouts: Timeouts,
+    counted: (Counters, Rates),
+}
+
+impl Fresh {
+    fn read(client: &Client) -> Result<Self> {
+        let totals = client.totals()?;
+        Ok(Self {
+            variables: client.variables()?,
+            timeouts: client.timeouts()?,
+            // Not those of each processor, which nothing zeroes and no scenario reads.
+            counted: (totals.counters, totals.rates),
+        })
+    }
 }
 
 impl Stage {
@@ -106,6 +130,7 @@ impl Stage {
                 .status()?;
             ensure!(status.success(), "ethtool -K {interface} failed");
         }
+        let mut fresh = None;
         if let World::Pointsman { program, hook } = &world {
             if *hook == Hook::Xdp {
                 for interface in ["client", "server"] {
@@ -125,6 +150,7 @@ impl Stage {
                     );
                 }
             }
+            fresh = Some(Fresh::read(&Client::of_netns(director.name())?)?);
         }
         let mut ends = Ends::new(&far, &director)?;
         // The first probes teach the director its neighbours.
@@ -134,7 +160,75 @@ impl Stage {
             world,
             director,
             _far: far,
+            fresh,
         })
+    }
+
+    /// Makes the director forget what a scenario did: services, connections, rules, settings, counters,
+    /// neighbours and learned path MTUs. Links, addresses and routes are not looked at.
+    ///
+    /// # Errors
+    /// When it cannot be made as it was. The stage is of no more use then.
+    pub fn reset(&mut self) -> Result<()> {
+        let fresh = self
+            .fresh
+            .as_ref()
+            .context("only Pointsman's director is reset")?;
+        let client = Client::of_netns(self.director.name())?;
+        let mut changes = vec![
+            Change::Flush,
+            Change::SetMarkRules(Vec::new()),
+            Change::SetTimeouts(fresh.timeouts),
+        ];
+        for (now, before) in client.variables()?.iter().zip(&fresh.variables) {
+            if now != before {
+                changes.push(Change::SetVariable {
+                    name: before.name,
+                    value: before.value.clone(),
+                });
+            }
+        }
+        let make = |changes: &[Change]| -> Result<()> {
+            for change in client.batch(changes)? {
+                change?;
+            }
+            Ok(())
+        };
+        make(&changes)?;
+        client.clear_connections()?;
+        // What no estimate has shown yet would outlive zeroing, as in IPVS, and come up with the next
+        // one; where estimation begins anew, all is shown.
+        let estimation = |value: &str| Change::SetVariable {
+            name: Variable::RunEstimation,
+            value: value.into(),
+        };
+        make(&[
+            estimation("0"),
+            estimation("1"),
+            Change::Zero { service: None },
+        ])?;
+        for family in ["-4", "-6"] {
+            self.director.ip(&format!("{family} route flush cache"))?;
+            self.director.ip(&format!("{family} neigh flush all"))?;
+        }
+        // What still lies on the cables is for nobody; and as after a start, neighbours are learned.
+        self.ends.exchange(crate::names::Side::Client, &[])?;
+        let now = Fresh::read(&client)?;
+        ensure!(
+            now == *fresh,
+            "it is not as after its start: {now:?} instead of {fresh:?}"
+        );
+        let (services, connections) = (client.services()?, client.connections()?);
+        ensure!(
+            services.is_empty() && connections.is_empty(),
+            "something stayed: {services:?} {connections:?}"
+        );
+        Ok(())
+    }
+
+    /// Whether it is Pointsman's on this hook.
+    pub fn is_on(&self, on: Hook) -> bool {
+        matches!(self.world, World::Pointsman { hook, .. } if hook == on)
     }
 
     /// Whether the kernel balances.

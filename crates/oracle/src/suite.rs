@@ -37,7 +37,10 @@ pub struct Verdict {
     pub differences: Option<String>,
     /// Why it need not come out alike yet.
     pub pending: Option<String>,
-    /// How long it took, with the director's start.
+    /// What differed on a director that other scenarios had used before; then it was played once more,
+    /// on a fresh one, and that counts.
+    pub reused: Option<String>,
+    /// How long it took, with the start of a director where there was one.
     pub took: Duration,
 }
 
@@ -45,6 +48,15 @@ impl Verdict {
     /// Whether something is wrong.
     pub fn is_failure(&self) -> bool {
         self.differences.is_some() && self.pending.is_none()
+    }
+
+    /// That a used director made a difference, and which; somebody should look into it.
+    pub fn reused_note(&self) -> Option<String> {
+        let text = self.reused.as_ref()?;
+        let (name, hook) = (&self.name, self.hook.word());
+        Some(format!(
+            "{name} on {hook} differed on a used director, and was played again on a fresh one:\n{text}"
+        ))
     }
 
     /// In a word.
@@ -131,7 +143,8 @@ impl Suite {
     /// When it cannot be played.
     pub fn record(&self, name: &str) -> Result<String> {
         let mut scenario = self.scenarios[name].clone();
-        let mut player = Player::new(Stage::new(World::Kernel)?);
+        let mut stage = Stage::new(World::Kernel)?;
+        let mut player = Player::new(&mut stage);
         if matches!(scenario.items.first(), Some(Item::Text(line)) if line.starts_with(PROVENANCE))
         {
             scenario.items.remove(0);
@@ -146,7 +159,8 @@ impl Suite {
     }
 
     /// Plays scenarios over Pointsman on the hooks and compares; several at a time, for much of the
-    /// time is spent waiting. `report` learns of each as it comes, the caller of all in order.
+    /// time is spent waiting. The kernel verifies a director's programs for seconds, so each thread
+    /// keeps its stage, and resets it between scenarios, until one comes out otherwise. `report` learns of each as it comes, the caller of all in order.
     pub fn compare_all(
         &self,
         names: &[String],
@@ -154,9 +168,10 @@ impl Suite {
         hooks: &[Hook],
         report: impl Fn(&Verdict) + Sync,
     ) -> Vec<Verdict> {
-        let runs: Vec<_> = names
+        // Hook by hook, for stages are of one.
+        let runs: Vec<_> = hooks
             .iter()
-            .flat_map(|name| hooks.iter().map(move |&hook| (name, hook)))
+            .flat_map(|&hook| names.iter().map(move |name| (name, hook)))
             .collect();
         let next = AtomicUsize::new(0);
         let verdicts = Mutex::new(Vec::new());
@@ -164,8 +179,9 @@ impl Suite {
         thread::scope(|scope| {
             for _ in 0..processors * 2 {
                 scope.spawn(|| {
+                    let mut kept = None;
                     while let Some(&(name, hook)) = runs.get(next.fetch_add(1, Ordering::Relaxed)) {
-                        let verdict = self.compare(name, program, hook);
+                        let verdict = self.compare(name, program, hook, &mut kept);
                         report(&verdict);
                         verdicts.lock().unwrap().push(verdict);
                     }
@@ -177,25 +193,76 @@ impl Suite {
         verdicts
     }
 
-    /// Plays a scenario over Pointsman and compares.
-    fn compare(&self, name: &str, program: &Path, hook: Hook) -> Verdict {
+    /// Plays a scenario over Pointsman and compares: on the stage that was kept, if there is one, and
+    /// if that makes a difference on a fresh one.
+    fn compare(&self, name: &str, program: &Path, hook: Hook, kept: &mut Option<Stage>) -> Verdict {
         let start = Instant::now();
+        let scenario = &self.scenarios[name];
+        let pending = self.pending.get(name).cloned();
+        let apart = needs_own_stage(scenario) || pending.is_some();
+        let mut own = None;
+        let kept = if apart { &mut own } else { kept };
         let world = World::Pointsman {
             program: program.into(),
             hook,
         };
-        let differences = match differences(&self.scenarios[name], world) {
-            Ok(text) if text.is_empty() => None,
-            Ok(text) => Some(text),
-            Err(error) => Some(format!("broke off: {error:#}\n")),
+        let (differences, reused) = match kept.take().filter(|stage| stage.is_on(hook)) {
+            None => (on_fresh_stage(scenario, world, kept), None),
+            Some(stage) => match on_used_stage(scenario, stage, kept) {
+                None => (None, None),
+                reused => (on_fresh_stage(scenario, world, kept), reused),
+            },
         };
         Verdict {
             name: name.into(),
             hook,
             differences,
-            pending: self.pending.get(name).cloned(),
+            reused,
+            pending,
             took: start.elapsed(),
         }
+    }
+}
+
+/// Starts a director, plays there and tells the differences; without any the stage is kept.
+fn on_fresh_stage(scenario: &Scenario, world: World, kept: &mut Option<Stage>) -> Option<String> {
+    let played = Stage::new(world).and_then(|mut stage| {
+        let text = differences(scenario, &mut stage)?;
+        *kept = Some(stage).filter(|_| text.is_empty());
+        Ok(text)
+    });
+    as_text(played)
+}
+
+/// The same where others played before.
+fn on_used_stage(
+    scenario: &Scenario,
+    mut stage: Stage,
+    kept: &mut Option<Stage>,
+) -> Option<String> {
+    let reset = stage.reset().context("resetting the director");
+    let played = reset.and_then(|()| differences(scenario, &mut stage));
+    let text = as_text(played);
+    *kept = Some(stage).filter(|_| text.is_none());
+    text
+}
+
+/// Whether a scenario changes what [`Stage::reset`] does not put back: the director's links and
+/// routes, or how many packets `drop_packet` has let pass.
+fn needs_own_stage(scenario: &Scenario) -> bool {
+    scenario.steps().any(|step| {
+        ["ip ", "sysctl drop_packet="]
+            .iter()
+            .any(|command| step.command.starts_with(command))
+    })
+}
+
+/// Why a scenario did not come out alike; `None` when it did.
+fn as_text(differences: Result<String>) -> Option<String> {
+    match differences {
+        Ok(text) if text.is_empty() => None,
+        Ok(text) => Some(text),
+        Err(error) => Some(format!("broke off: {error:#}\n")),
     }
 }
 
@@ -218,8 +285,8 @@ fn provenance() -> Result<String> {
 }
 
 /// Commands whose answers differ from what is expected, each with both answers.
-fn differences(scenario: &Scenario, world: World) -> Result<String> {
-    let mut player = Player::new(Stage::new(world)?);
+fn differences(scenario: &Scenario, stage: &mut Stage) -> Result<String> {
+    let mut player = Player::new(stage);
     let mut text = String::new();
     for step in scenario.steps() {
         let answer = player.play(step)?;
