@@ -204,6 +204,24 @@ impl DataPlane {
         Ok(())
     }
 
+    /// The programs of both hooks.
+    pub fn programs() -> impl Iterator<Item = &'static str> {
+        let places = XDP.iter().chain(&TC).map(|(_, name)| *name);
+        places.chain([OUT])
+    }
+
+    /// Loads one program by itself and tells how many instructions the verifier looked at. For tests:
+    /// [`DataPlane::load`] cannot follow.
+    ///
+    /// # Errors
+    /// What the kernel has against it.
+    pub fn load_one(&mut self, name: &str) -> Result<u32, Error> {
+        load_program(&mut self.ebpf, name)?;
+        let counts = self.verified_instructions();
+        let count = counts.into_iter().find(|(of, _)| of == name);
+        Ok(count.map_or(0, |(_, count)| count))
+    }
+
     /// Attaches to an interface, or replaces the programs on it. Idempotent.
     ///
     /// # Errors
@@ -312,16 +330,7 @@ impl DataPlane {
 
     /// How many instructions the kernel's verifier looked at for each program.
     pub fn verified_instructions(&self) -> Vec<(String, u32)> {
-        let mut counts: Vec<_> = self
-            .ebpf
-            .programs()
-            .filter_map(|(name, program)| {
-                let count = program.info().ok()?.verified_instruction_count()?;
-                Some((name.to_owned(), count))
-            })
-            .collect();
-        counts.sort();
-        counts
+        object::verified_instructions(&self.ebpf)
     }
 
     /// The XDP program packets meet first, for a harness to call.

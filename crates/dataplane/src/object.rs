@@ -25,3 +25,16 @@ pub(crate) fn realserver() -> &'static [u8] {
 pub(crate) fn toa() -> &'static [u8] {
     &TOA_BYTES.0
 }
+
+/// How many instructions the kernel's verifier looked at for each program that is loaded.
+pub(crate) fn verified_instructions(ebpf: &aya::Ebpf) -> Vec<(String, u32)> {
+    let mut counts: Vec<_> = ebpf
+        .programs()
+        .filter_map(|(name, program)| {
+            let count = program.info().ok()?.verified_instruction_count()?;
+            Some((name.to_owned(), count))
+        })
+        .collect();
+    counts.sort();
+    counts
+}

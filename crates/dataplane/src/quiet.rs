@@ -101,6 +101,11 @@ impl Quiet {
         LEAVES.attach(&mut self.ebpf, &self.pins, interface)?;
         ARRIVES.attach(&mut self.ebpf, &self.pins, interface)
     }
+
+    /// How many instructions the kernel's verifier looked at for each program.
+    pub fn verified_instructions(&self) -> Vec<(String, u32)> {
+        object::verified_instructions(&self.ebpf)
+    }
 }
 
 fn table<'a, K: Pod, V: Pod>(

@@ -102,16 +102,9 @@ impl Decapsulator {
         run_classifier(DECAPSULATE.program(&mut self.ebpf), packet, ingress)
     }
 
-    /// Instructions the verifier looked at.
-    ///
-    /// # Errors
-    /// When the kernel does not tell.
-    pub fn verified_instructions(&mut self) -> Result<u32, Error> {
-        let info = DECAPSULATE
-            .program(&mut self.ebpf)
-            .info()
-            .map_err(|e| Error::bpf("asking about the decapsulator", e))?;
-        Ok(info.verified_instruction_count().unwrap_or(0))
+    /// How many instructions the kernel's verifier looked at for each program.
+    pub fn verified_instructions(&self) -> Vec<(String, u32)> {
+        object::verified_instructions(&self.ebpf)
     }
 }
 

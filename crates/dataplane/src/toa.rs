@@ -52,7 +52,7 @@ impl ClientReader {
             words[8 * place + 4..][..4].copy_from_slice(&wide(director.netmask(), [u32::MAX; 3]));
         }
         let count = directors.len() as u32;
-        let ebpf = EbpfLoader::new()
+        let mut ebpf = EbpfLoader::new()
             .override_global("NETNS_COOKIE", &netns_cookie, true)
             .override_global("LOCAL_ADDRESSES", &words[..], true)
             .override_global("LOCAL_ADDRESS_COUNT", &count, true)
@@ -60,6 +60,11 @@ impl ClientReader {
             .map_pin_path(CLIENTS, pin_dir.join(CLIENTS))
             .load(object::toa())
             .map_err(|e| Error::bpf("loading the eBPF object", e))?;
+        let fail = |e: ProgramError| Error::bpf("loading the reader of client addresses", e);
+        for name in PEERS {
+            peer(&mut ebpf, name).load().map_err(fail)?;
+        }
+        remember(&mut ebpf).load().map_err(fail)?;
         let pins = pin_dir.to_owned();
         Ok(Self { ebpf, pins })
     }
@@ -75,20 +80,12 @@ impl ClientReader {
         let no_link = |e: LinkError| Error::bpf("the link of a program", e);
         // Those that answer first: what is remembered is of use at once.
         for name in PEERS {
-            let program: &mut CgroupSockAddr = match self.ebpf.program_mut(name) {
-                Some(Program::CgroupSockAddr(program)) => program,
-                _ => unreachable!("the object has it"),
-            };
-            program.load().map_err(fail)?;
+            let program = peer(&mut self.ebpf, name);
             let id = program.attach(&cgroup, MODE).map_err(fail)?;
             let link = program.take_link(id).map_err(fail)?;
             links.push((name, link.try_into().map_err(no_link)?));
         }
-        let program: &mut SockOps = match self.ebpf.program_mut(REMEMBER) {
-            Some(Program::SockOps(program)) => program,
-            _ => unreachable!("the object has it"),
-        };
-        program.load().map_err(fail)?;
+        let program = remember(&mut self.ebpf);
         let id = program.attach(&cgroup, MODE).map_err(fail)?;
         let link = program.take_link(id).map_err(fail)?;
         links.push((REMEMBER, link.try_into().map_err(no_link)?));
@@ -102,6 +99,25 @@ impl ClientReader {
             drop(pinned);
         }
         Ok(())
+    }
+
+    /// How many instructions the kernel's verifier looked at for each program.
+    pub fn verified_instructions(&self) -> Vec<(String, u32)> {
+        object::verified_instructions(&self.ebpf)
+    }
+}
+
+fn peer<'a>(ebpf: &'a mut Ebpf, name: &str) -> &'a mut CgroupSockAddr {
+    match ebpf.program_mut(name) {
+        Some(Program::CgroupSockAddr(program)) => program,
+        _ => unreachable!("the object has it"),
+    }
+}
+
+fn remember(ebpf: &mut Ebpf) -> &mut SockOps {
+    match ebpf.program_mut(REMEMBER) {
+        Some(Program::SockOps(program)) => program,
+        _ => unreachable!("the object has it"),
     }
 }
 

@@ -130,14 +130,6 @@ fn anybody() -> Accept {
     }
 }
 
-#[test]
-fn the_decapsulator_passes_the_verifier() {
-    with_server(anybody(), |server, _| {
-        let count = server.decapsulator.verified_instructions().unwrap();
-        println!("verified decapsulate {count} insns");
-    });
-}
-
 /// Any inner packet in any shell in any outer packet comes out as it was, its checksum complete.
 #[test]
 fn every_tunnel_is_unwrapped() {

@@ -216,13 +216,18 @@ impl Drop for Pins {
     }
 }
 
-/// The programs in the caller's namespace, for as long as `f` runs.
-pub fn with_plane<T>(slots: u32, f: impl FnOnce(DataPlane) -> T) -> T {
-    let pins = Pins::new();
+/// A data plane with its maps in `pins`, without programs.
+pub fn plane(pins: &Pins, slots: u32) -> DataPlane {
     let options = Options {
         connection_slots: Some(slots),
     };
-    let mut plane = DataPlane::open(&pins.0, &options).unwrap_or_else(|e| panic!("{e}"));
+    DataPlane::open(&pins.0, &options).unwrap_or_else(|e| panic!("{e}"))
+}
+
+/// The programs in the caller's namespace, for as long as `f` runs.
+pub fn with_plane<T>(slots: u32, f: impl FnOnce(DataPlane) -> T) -> T {
+    let pins = Pins::new();
+    let mut plane = plane(&pins, slots);
     for programs in [Programs::Tc, Programs::Xdp] {
         plane.load(programs).unwrap_or_else(|e| panic!("{e}"));
     }
