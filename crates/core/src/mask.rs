@@ -19,6 +19,15 @@ pub fn masked<const MASK: u32>(value: usize) -> usize {
     }
 }
 
+/// The same value, which is at least 1 and at most `MASK`, by instructions that stay.
+///
+/// For lengths that the kernel's helpers must not be given as 0: verifiers before 6.8 learn nothing
+/// about a range from a comparison with 0.
+#[inline(always)]
+pub fn positive<const MASK: u32>(value: usize) -> usize {
+    masked::<MASK>(value.wrapping_sub(1)) + 1
+}
+
 /// The same value, which the compiler knows nothing about: what it computes from it stays as written.
 #[inline(always)]
 pub fn opaque(value: usize) -> usize {

@@ -8,7 +8,7 @@ use crate::addr::Address;
 use crate::atomic;
 use crate::host::{Packet, Tables};
 use crate::layout::{TEXT, Wanted};
-use crate::mask::masked;
+use crate::mask::{masked, positive};
 
 /// Most bytes of a piece: one less than there is room for, so that lengths are what a mask leaves.
 pub const PIECE: usize = TEXT - 1;
@@ -22,8 +22,12 @@ pub(crate) fn load<T: Tables, P: Packet>(tables: &T, packet: &P, at: usize, end:
     };
     let left = end.saturating_sub(at);
     let len = masked::<0x1ff>(if left > PIECE { PIECE } else { left });
+    if len == 0 {
+        return 0;
+    }
+    let len = positive::<0x1ff>(len);
     // SAFETY: the record is this CPU's, the text has room for a piece.
-    let done = len != 0 && unsafe { packet.load(at, (&raw mut (*wanted).text).cast(), len) };
+    let done = unsafe { packet.load(at, (&raw mut (*wanted).text).cast(), len) };
     if done { len } else { 0 }
 }
 
@@ -37,8 +41,12 @@ pub(crate) fn store<T: Tables, P: Packet>(
 ) -> Option<()> {
     let wanted = tables.wanted()?;
     let len = masked::<0x1ff>(len);
+    if len == 0 {
+        return None;
+    }
+    let len = positive::<0x1ff>(len);
     // SAFETY: as in load().
-    let done = len != 0 && unsafe { packet.store(at, (&raw const (*wanted).text).cast(), len) };
+    let done = unsafe { packet.store(at, (&raw const (*wanted).text).cast(), len) };
     done.then_some(())
 }
 
