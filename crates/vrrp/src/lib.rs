@@ -9,6 +9,7 @@
 mod address;
 pub mod announce;
 pub mod auth;
+pub mod bfd;
 mod engine;
 mod firewall;
 pub mod fsm;

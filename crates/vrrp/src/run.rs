@@ -55,12 +55,6 @@ pub enum Error {
         /// The instance.
         instance: String,
     },
-    /// BFD is not supported.
-    #[error("({instance}) track_bfd is not supported")]
-    Bfd {
-        /// The instance.
-        instance: String,
-    },
     /// A tracked script cannot be run.
     #[error("vrrp_script {name}: {why}")]
     Script {

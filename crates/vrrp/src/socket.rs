@@ -281,7 +281,8 @@ pub(crate) fn datagram(
     }
 }
 
-fn set<T>(fd: RawFd, level: libc::c_int, name: libc::c_int, value: T) -> io::Result<()> {
+/// Sets an option of a socket.
+pub(crate) fn set<T>(fd: RawFd, level: libc::c_int, name: libc::c_int, value: T) -> io::Result<()> {
     // SAFETY: the value lives through the call and has the length that is given.
     let status = unsafe {
         libc::setsockopt(

@@ -1,6 +1,7 @@
-//! What is tracked besides interfaces: scripts, files, processes. Each watcher tells the engine by a
+//! What is tracked besides interfaces: scripts, files, processes, BFD sessions. Each watcher tells the engine by a
 //! channel and ends when it is dropped.
 
+mod bfd;
 mod files;
 mod processes;
 mod scripts;
@@ -8,6 +9,7 @@ mod scripts;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::task::JoinHandle;
 
+pub(crate) use bfd::watch_bfd;
 pub(crate) use files::watch_files;
 pub(crate) use processes::watch_processes;
 pub(crate) use scripts::watch_script;
@@ -23,6 +25,8 @@ pub(crate) enum Seen {
     },
     /// This file holds this number.
     File { name: String, number: i64 },
+    /// This BFD session is up or down.
+    Bfd { name: String, up: bool },
     /// So many processes of this kind run.
     Processes { name: String, count: u32 },
 }

@@ -6,9 +6,10 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use pointsman_model::vrrp::{
-    AdvertInterval, Metric, MetricKind, NextHop, Priority, Route, Rule, RuleAction, SyncGroup,
-    TrackFile, TrackScript, TrackWeight, Tracked, Tracking, VirtualAddress, Vrid, VrrpEvent,
-    VrrpInstance, VrrpNotify, VrrpSite, VrrpState, VrrpSubject, VrrpVersion, VrrpView, VrrpWord,
+    AdvertInterval, BfdInstance, Metric, MetricKind, NextHop, Priority, Route, Rule, RuleAction,
+    SyncGroup, TrackFile, TrackScript, TrackWeight, Tracked, Tracking, VirtualAddress, Vrid,
+    VrrpEvent, VrrpInstance, VrrpNotify, VrrpSite, VrrpState, VrrpSubject, VrrpVersion, VrrpView,
+    VrrpWord,
 };
 use pointsman_model::{Family, Script};
 use pointsman_script::Policy;
@@ -326,4 +327,61 @@ fn scripts_files_and_links_decide_for_the_whole_group() {
         1
     );
     std::fs::remove_dir_all(&directory).unwrap();
+}
+
+/// Two engines on a link, each with a session to the other.
+#[test]
+fn a_bfd_session_notices_a_dead_neighbour() {
+    let names = Names::transient();
+    let hosts = ["left", "right"].map(|label| Netns::new(&names, label).unwrap());
+    hosts[0]
+        .ip(&format!(
+            "link add eth0 type veth peer name eth0 netns {}",
+            hosts[1].name()
+        ))
+        .unwrap();
+    for (number, host) in (1..).zip(&hosts) {
+        host.ip(&format!("addr add 10.66.0.{number}/24 dev eth0"))
+            .unwrap();
+        host.ip("link set eth0 up").unwrap();
+    }
+    let site = |own: u8, other: u8| {
+        let ms = Duration::from_millis;
+        let mut config = instance("VI", own, &format!("10.66.0.10{own}/24"));
+        config.tracking.bfd = vec![Tracked {
+            name: "peer".into(),
+            weight: TrackWeight::default(),
+        }];
+        VrrpSite {
+            instances: vec![config],
+            bfd_instances: vec![BfdInstance {
+                name: "peer".into(),
+                neighbour: IpAddr::from([10, 66, 0, other]),
+                source: Some(IpAddr::from([10, 66, 0, own])),
+                min_rx: ms(50),
+                min_tx: ms(50),
+                idle_tx: ms(1000),
+                multiplier: 5,
+                passive: own == 2,
+                ttl: 255,
+                max_hops: 0,
+                multihop: false,
+                for_vrrp: true,
+                for_checkers: true,
+            }],
+            ..VrrpSite::default()
+        }
+    };
+    with(&hosts[0], site(1, 2), async |left, _told| {
+        state(&left, 0, VrrpState::Fault).await;
+        let right = hosts[1].run(|| {
+            let (events, _) = unbounded_channel();
+            Vrrp::start(site(2, 1), Policy::default(), events).unwrap()
+        });
+        state(&left, 0, VrrpState::Master).await;
+        right.stop().await;
+        let view = state(&left, 0, VrrpState::Fault).await;
+        assert_eq!(view.instances[0].faults, ["tracked BFD session peer"]);
+        left.stop().await;
+    });
 }

@@ -72,6 +72,8 @@ struct Tracked {
     scripts: BTreeMap<String, (RiseFall, Watcher)>,
     files: BTreeMap<String, i64>,
     processes: BTreeMap<String, ProcessCount>,
+    bfd: BTreeMap<String, bool>,
+    bfd_watcher: Option<Watcher>,
     /// Of files and of processes.
     watchers: Vec<Watcher>,
 }
@@ -87,6 +89,11 @@ impl Tracked {
         self.files
             .get(name)
             .map_or(Condition::Unknown, |number| Condition::Number(*number))
+    }
+
+    /// A session is down until it is up.
+    fn bfd(&self, name: &str) -> Condition {
+        Condition::Good(self.bfd.get(name).copied().unwrap_or(false))
     }
 
     fn process(&self, name: &str) -> Condition {
@@ -235,6 +242,13 @@ impl Engine {
                 let changed = self.tracked.files.insert(name.clone(), number) != Some(number);
                 if changed {
                     tracing::info!("track file {name} now holds {number}");
+                }
+                changed
+            }
+            Seen::Bfd { name, up } => {
+                let changed = self.tracked.bfd.insert(name.clone(), up) != Some(up);
+                if changed {
+                    tracing::info!("BFD session {name} is {}", if up { "up" } else { "down" });
                 }
                 changed
             }

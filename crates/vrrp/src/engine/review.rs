@@ -233,6 +233,7 @@ impl Engine {
             ("script", &tracks.scripts),
             ("file", &tracks.files),
             ("process", &tracks.processes),
+            ("BFD session", &tracks.bfd),
         ] {
             for entry in tracked {
                 let name = &entry.name;
@@ -240,7 +241,8 @@ impl Engine {
                     "interface" => Condition::Good(self.watch.is_up(name, &self.links, now)),
                     "script" => self.tracked.script(name),
                     "file" => self.tracked.file(name),
-                    _ => self.tracked.process(name),
+                    "process" => self.tracked.process(name),
+                    _ => self.tracked.bfd(name),
                 };
                 let mut one = Tracking::default();
                 influence(entry.weight, condition, weighted, &mut one);

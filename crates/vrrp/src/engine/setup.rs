@@ -24,7 +24,7 @@ use crate::run::Error;
 use crate::socket::AdvertSocket;
 use crate::track::{ProcessCount, RiseFall};
 use crate::vmac::{self, Vmac, Wanted};
-use crate::watch::{Seen, watch_files, watch_processes, watch_script};
+use crate::watch::{Seen, watch_bfd, watch_files, watch_processes, watch_script};
 use crate::{Time, address, route, rule};
 
 impl Engine {
@@ -405,6 +405,16 @@ impl Engine {
             };
             self.tracked.scripts.insert(name, entry);
         }
+        if site.bfd_instances != old.bfd_instances {
+            self.tracked.bfd.clear();
+            self.tracked.bfd_watcher = None;
+            if !site.bfd_instances.is_empty() {
+                match watch_bfd(&site.bfd_instances, teller.clone()) {
+                    Ok(watcher) => self.tracked.bfd_watcher = Some(watcher),
+                    Err(error) => tracing::error!("cannot keep BFD sessions: {error}"),
+                }
+            }
+        }
         if site.track_files == old.track_files && site.track_processes == old.track_processes {
             return;
         }
@@ -531,11 +541,6 @@ fn check(site: &VrrpSite, links: &Links) -> Result<(), Error> {
             Some(VirtualInterface::Ipvlan { .. })
         ) {
             return Err(Error::Ipvlan {
-                instance: instance(),
-            });
-        }
-        if !config.tracking.bfd.is_empty() {
-            return Err(Error::Bfd {
                 instance: instance(),
             });
         }

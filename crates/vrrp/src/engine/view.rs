@@ -90,6 +90,10 @@ impl Tracked {
             .processes
             .iter()
             .map(|(name, counter)| entry(name, "process", counter.condition()));
-        scripts.chain(files).chain(processes).collect()
+        let bfd = self
+            .bfd
+            .iter()
+            .map(|(name, up)| entry(name, "bfd", Condition::Good(*up)));
+        scripts.chain(files).chain(processes).chain(bfd).collect()
     }
 }
