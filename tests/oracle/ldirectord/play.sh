@@ -5,8 +5,8 @@
 #
 # as root, in a network namespace of its own. LDIRECTORD and IPVSADM are the commands (default:
 # those of that name). Without TRANSCRIPT the table is written down when it has not changed for
-# SETTLE seconds (default 8); with it, as soon as it is as recorded there, and after PATIENCE seconds
-# (default 60) in any case.
+# SETTLE seconds (default 8); with it, as soon as it is as recorded there, after QUIET seconds (default
+# 5) where an event changed nothing, and after PATIENCE seconds (default 60) in any case.
 #
 # A scenario is a shell script that calls the functions below. 10.9.0.1 is the VIP, 10.9.0.2, .3, .4
 # are real servers.
@@ -18,7 +18,7 @@ export LC_ALL=C
 dir=$(mktemp -d /tmp/pm-ld-XXXXXX)
 mkdir "$dir/want" "$dir/have" "$dir/maintenance"
 conf=$dir/$(basename "$dir").cf
-event=0 servers=
+event=0 servers= before=
 
 finish() {
     $LDIRECTORD "$conf" stop > /dev/null 2>&1
@@ -80,6 +80,9 @@ after() {
     local now last same=0 end
     event=$((event + 1))
     if [ -n "$expected" ]; then
+        # Where the table shall stay as it is, what happened must have been seen first.
+        [ "$(recorded)" = "$before" ] && sleep "${QUIET:-5}"
+        before=$(recorded)
         end=$((SECONDS + ${PATIENCE:-60}))
         while now=$(state) && [ "$now" != "$(recorded | grep -v '^said ')" ] && [ $SECONDS -lt $end ]; do
             sleep 0.2
