@@ -91,8 +91,7 @@ fn place(address: &Address) -> Result<(u8, String), String> {
 /// Tells the neighbours, in the background.
 fn announce(addr: IpAddr, interface: String) {
     std::thread::spawn(move || {
-        let mac = std::fs::read_to_string(format!("/sys/class/net/{interface}/address"));
-        let mac = mac.ok().and_then(|text| parse_mac(text.trim()));
+        let mac = mac_of(&interface);
         let index = nix::net::if_::if_nametoindex(interface.as_str()).ok();
         let (Some(mac), Some(index)) = (mac, index) else {
             return;
@@ -110,13 +109,13 @@ fn announce(addr: IpAddr, interface: String) {
     });
 }
 
-fn parse_mac(text: &str) -> Option<[u8; 6]> {
-    let mut mac = [0; 6];
-    let mut parts = text.split(':');
-    for byte in &mut mac {
-        *byte = u8::from_str_radix(parts.next()?, 16).ok()?;
-    }
-    Some(mac)
+/// Not from `/sys`, which may be another network namespace's.
+fn mac_of(interface: &str) -> Option<[u8; 6]> {
+    let mut all = nix::ifaddrs::getifaddrs().ok()?;
+    all.find_map(|entry| {
+        let link = (entry.interface_name == interface).then_some(entry.address?)?;
+        link.as_link_addr()?.addr()
+    })
 }
 
 fn said(words: &[&str]) -> String {

@@ -22,6 +22,9 @@ use crate::group::{Report, Want, Worker};
 const GIVEN_AWAY: u8 = 50;
 /// Priority of one that an operator took: above every other.
 const TAKEN: u8 = 200;
+/// And while it is being taken, since the other node's operator may have taken it before. That node
+/// steps down to [`GIVEN_AWAY`] then.
+const TAKING: u8 = 254;
 /// How long a group's instance is not there, for the other to take it.
 const AWAY: Duration = Duration::from_secs(2);
 
@@ -70,11 +73,14 @@ pub fn run(settings: Settings) -> Result<(), String> {
         groups.insert(name, Held::new(plan, worker));
     }
     let keepalive = files.ha_cf.keepalive;
-    let waits = files.ha_cf.init_dead.saturating_sub(files.ha_cf.dead_time);
+    let waits = groups
+        .values()
+        .map(|group: &Held| group.plan.startup_delay)
+        .max();
     let mut daemon = Daemon {
         node: files.node.name.to_ascii_lowercase(),
         away: AWAY.max(keepalive * 2),
-        startup_delay: waits,
+        startup_delay: waits.unwrap_or_default(),
         groups,
         vrrp: None,
         runtime,
@@ -111,8 +117,10 @@ struct Held {
     held: bool,
     /// Its instance comes back then.
     away_until: Option<Instant>,
-    /// What an operator said of it.
+    /// What an operator said of it, or a failed start.
     priority: Option<u8>,
+    /// [`TAKING`] becomes [`TAKEN`] then: some adverts after it is master.
+    settles: Option<Instant>,
 }
 
 impl Held {
@@ -124,6 +132,7 @@ impl Held {
             held: false,
             away_until: None,
             priority: None,
+            settles: None,
         }
     }
 }
@@ -148,7 +157,7 @@ impl Daemon {
             let mut instance = group.plan.instance.clone();
             if let Some(priority) = group.priority.and_then(|p| Priority::new(p).ok()) {
                 instance.priority = priority;
-                instance.preemption = if priority.get() == TAKEN {
+                instance.preemption = if priority.get() >= TAKEN {
                     Preemption::AtOnce
                 } else {
                     Preemption::Never
@@ -181,7 +190,8 @@ impl Daemon {
             let next = self
                 .groups
                 .values()
-                .filter_map(|group| group.away_until)
+                .flat_map(|group| [group.away_until, group.settles])
+                .flatten()
                 .min();
             let wait = next.map_or(Duration::from_secs(3600), |at| {
                 at.saturating_duration_since(now)
@@ -196,7 +206,7 @@ impl Daemon {
                     }
                     let _ = reply.send(self.asked(&request));
                 }
-                Err(RecvTimeoutError::Timeout) => self.come_back(),
+                Err(RecvTimeoutError::Timeout) => self.due(),
                 Err(RecvTimeoutError::Disconnected) => return None,
             }
         }
@@ -213,12 +223,21 @@ impl Daemon {
             return;
         }
         tracing::info!("{name}: {} -> {}", group.state.name(), change.to.name());
+        let taken_from_us = group.state == VrrpState::Master && change.to == VrrpState::Backup;
         group.state = change.to;
         group.worker.want(if change.to == VrrpState::Master {
             Want::Hold
         } else {
             Want::Leave
         });
+        if change.to == VrrpState::Master && group.priority == Some(TAKING) {
+            group.settles = Some(Instant::now() + self.away);
+        }
+        if taken_from_us && group.priority.is_some_and(|priority| priority >= TAKEN) {
+            group.priority = Some(GIVEN_AWAY);
+            group.settles = None;
+            self.reload();
+        }
     }
 
     fn reported(&mut self, name: &str, report: &Report) {
@@ -234,18 +253,25 @@ impl Daemon {
             Report::Failed(pause) => {
                 group.held = false;
                 group.state = VrrpState::Fault;
+                // Not taken back from a node where it runs.
+                group.priority = Some(GIVEN_AWAY);
+                group.settles = None;
                 group.away_until = Some(Instant::now() + *pause);
                 self.reload();
             }
         }
     }
 
-    /// Instances that were away take part again.
-    fn come_back(&mut self) {
+    /// Instances that were away take part again; priorities of a take-over are lowered.
+    fn due(&mut self) {
         let now = Instant::now();
         for group in self.groups.values_mut() {
             if group.away_until.is_some_and(|until| until <= now) {
                 group.away_until = None;
+            }
+            if group.settles.is_some_and(|at| at <= now) {
+                group.settles = None;
+                group.priority = Some(TAKEN);
             }
         }
         self.reload();
@@ -269,9 +295,12 @@ impl Daemon {
                         group.worker.want(Want::Leave);
                         group.state = VrrpState::Backup;
                         group.priority = Some(GIVEN_AWAY);
+                        group.settles = None;
                         group.away_until = Some(Instant::now() + self.away);
                     } else {
-                        group.priority = Some(TAKEN);
+                        group.priority = Some(TAKING);
+                        let is_master = group.state == VrrpState::Master;
+                        group.settles = is_master.then(|| Instant::now() + self.away);
                         group.away_until = None;
                     }
                 }

@@ -76,35 +76,49 @@ struct Work {
 
 impl Work {
     fn run(mut self, orders: &Receiver<Want>) {
-        self.look_around();
+        if self.look_around() {
+            let step = self.sequence.clear();
+            self.follow(step, Want::Leave, orders);
+        }
         while let Ok(want) = orders.recv() {
-            let mut wanted = want;
-            let mut step = self.begin(wanted);
-            loop {
-                while let Some(now) = step {
-                    step = self.advance(now, orders, &mut wanted);
-                }
-                // Something else may have been asked for meanwhile.
-                let settled = match wanted {
-                    Want::Hold => self.sequence.is_held(),
-                    Want::Leave => !self.sequence.is_held(),
-                };
-                if settled {
-                    break;
-                }
-                step = self.begin(wanted);
-            }
+            let step = self.begin(want);
+            self.follow(step, want, orders);
         }
     }
 
-    /// At the start nothing of the group should run here.
-    fn look_around(&self) {
+    /// Until what is wanted, then or meanwhile, is so.
+    fn follow(&mut self, mut step: Option<Step>, mut wanted: Want, orders: &Receiver<Want>) {
+        loop {
+            while let Some(now) = step {
+                step = self.advance(now, orders, &mut wanted);
+            }
+            // Something else may have been asked for meanwhile.
+            let settled = match wanted {
+                Want::Hold => self.sequence.is_held(),
+                Want::Leave => !self.sequence.is_held(),
+            };
+            if settled {
+                break;
+            }
+            step = self.begin(wanted);
+        }
+    }
+
+    /// At the start nothing of the group should run here, but what a killed heartbeat left does.
+    fn look_around(&self) -> bool {
+        let mut left = false;
         for (n, resource) in self.group.resources.iter().enumerate() {
             let runs = act(&self.settings, resource, Action::Status(n));
             if runs == pointsman_config::heartbeat::Outcome::Good {
-                tracing::error!("{}: {} is active already", self.name, resource.text);
+                tracing::error!(
+                    "{}: {} is active already; the group is released",
+                    self.name,
+                    resource.text
+                );
+                left = true;
             }
         }
+        left
     }
 
     fn begin(&mut self, want: Want) -> Option<Step> {

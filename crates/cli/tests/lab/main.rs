@@ -5,12 +5,14 @@
 
 mod common;
 
+mod convert;
 mod direct_routing;
 mod dns;
 mod doctor;
 mod fragments;
 mod ftp;
 mod fullnat;
+mod heartbeat;
 mod ipv6;
 mod isolation;
 mod labs;

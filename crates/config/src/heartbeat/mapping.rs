@@ -33,7 +33,8 @@ pub struct VrrpPlan {
     pub instance: VrrpInstance,
     /// The group.
     pub group: Group,
-    /// How long after the start it may not become master while nobody else is heard.
+    /// How long after the start it listens before it takes part: `initdead` without the `deadtime`
+    /// that follows.
     pub startup_delay: Duration,
     /// What could not be said.
     pub remarks: Vec<String>,
@@ -99,7 +100,7 @@ fn one(ha_cf: &HaCf, group: &Group, keys: &AuthKeys, node: &Node, vrid: Vrid) ->
     VrrpPlan {
         instance,
         group: group.clone(),
-        startup_delay: ha_cf.init_dead,
+        startup_delay: ha_cf.init_dead.saturating_sub(ha_cf.dead_time),
         remarks,
     }
 }

@@ -120,6 +120,14 @@ impl Sequence {
         }
     }
 
+    /// Stops all of a group of which something runs that was not started here.
+    pub fn clear(&mut self) -> Option<Step> {
+        match self.state {
+            State::Idle => Some(self.stop_from(self.len, None)),
+            _ => self.release(),
+        }
+    }
+
     /// The outcome of the action that was asked for last.
     pub fn done(&mut self, outcome: Outcome) -> Option<Step> {
         match (self.state.clone(), outcome) {

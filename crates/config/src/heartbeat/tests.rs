@@ -158,7 +158,7 @@ fn groups_become_virtual_routers() {
         one.instance.preemption,
         pointsman_model::vrrp::Preemption::Never
     );
-    assert_eq!(one.startup_delay.as_secs(), 20);
+    assert_eq!(one.startup_delay.as_secs(), 15);
 }
 
 /// A group of so many resources; `failing` are actions that fail. What was done, in order.
