@@ -45,6 +45,5 @@ pub use site::{BoundedScript, FlushOnStop, Globals, Site, SyncDaemon};
 pub use timeouts::Timeouts;
 pub use variable::{Range, Variable, VariableView};
 pub use virtual_server::{
-    AlertPhases, LdirectordAlert, LdirectordRules, PoolRules, PoolServer, SorryServer, VirtualId,
-    VirtualName, VirtualServer, protocol_word,
+    PoolServer, SorryServer, VirtualId, VirtualName, VirtualServer, protocol_word,
 };

@@ -1,14 +1,13 @@
-//! A virtual server as keepalived and ldirectord mean it: one or more virtual services of IPVS
+//! A virtual server as keepalived means it: one or more virtual services of IPVS
 //! with a pool of checked real servers behind them.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
-use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Check, ClientAddress, Forwarding, Mail, Persistence, Protocol, SchedFlags, Scheduler, Script,
+    Check, ClientAddress, Forwarding, Persistence, Protocol, SchedFlags, Scheduler, Script,
     ServerKey, ServerSpec, ServiceKey, ServiceSpec,
 };
 
@@ -111,8 +110,6 @@ pub struct VirtualServer {
     pub smtp_alert: bool,
     /// The pool, in configuration order.
     pub servers: Vec<PoolServer>,
-    /// By whose rules the pool is kept.
-    pub rules: PoolRules,
 }
 
 /// The server that answers when no other can.
@@ -146,63 +143,6 @@ pub struct PoolServer {
     pub checks: Vec<Check>,
 }
 
-/// Whose rules a pool follows where they differ.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum PoolRules {
-    /// keepalived's: quorum by weight; the sorry server goes before servers come back.
-    #[default]
-    Keepalived,
-    /// ldirectord's: up as long as one server is; the fallback goes after the first server came
-    /// back. `quiescent` is [`PoolServer::inhibit_on_failure`], the fallback the sorry server.
-    Ldirectord(Box<LdirectordRules>),
-}
-
-/// What ldirectord knows beyond keepalived about a virtual server.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct LdirectordRules {
-    /// `readdquiescent`: a failed quiescent server that is not in the table is added with weight 0.
-    pub readd_quiescent: bool,
-    /// `cleanstop`: a stop removes the service; otherwise the table stays as it is.
-    pub clean_stop: bool,
-    /// `fallbackcommand`, run by `sh -c` with `start|stop VIP:PORT PROTOCOL` after it.
-    pub fallback_command: Option<String>,
-    /// `maintenancedir`.
-    pub maintenance_dir: Option<String>,
-    /// `emailalert` and what belongs to it; `None` without recipients.
-    pub alert: Option<LdirectordAlert>,
-    /// `servicename`.
-    pub service_name: Option<String>,
-    /// `comment`.
-    pub comment: Option<String>,
-    /// `monitorfile`.
-    pub monitor_file: Option<String>,
-}
-
-/// ldirectord's mails about one virtual server.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct LdirectordAlert {
-    /// How they leave.
-    pub mail: Mail,
-    /// `emailalertfreq`: how often a server that stays down is told of again; `None` for once.
-    pub repeat: Option<Duration>,
-    /// `emailalertstatus`: in which phases of the daemon mails go out.
-    pub phases: AlertPhases,
-}
-
-/// Phases of ldirectord's daemon in which mails go out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct AlertPhases {
-    /// From the start to the end of the first round of checks.
-    pub starting: bool,
-    /// Afterwards.
-    pub running: bool,
-    /// At the end.
-    pub stopping: bool,
-    /// While a new configuration is taken.
-    pub reloading: bool,
-}
-
 impl VirtualServer {
     /// A virtual server with keepalived's defaults and no servers.
     pub fn new(id: VirtualId, keys: Vec<ServiceKey>) -> Self {
@@ -228,7 +168,6 @@ impl VirtualServer {
             sorry_server: None,
             smtp_alert: false,
             servers: Vec::new(),
-            rules: PoolRules::Keepalived,
         }
     }
 

@@ -20,8 +20,6 @@ pub enum Event {
     Server(ServerEvent),
     /// A virtual server came up or went down.
     Quorum(QuorumEvent),
-    /// The table changed under ldirectord's rules, which mail about that.
-    Table(TableEvent),
 }
 
 /// A check changed its mind.
@@ -107,34 +105,4 @@ pub enum QuorumWhy {
     Weight,
     /// It is removed, or the director stops, and `omega` is set.
     Stop,
-}
-
-/// The table changed under ldirectord's rules.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TableEvent {
-    /// Virtual server.
-    pub id: VirtualId,
-    /// Real server, or the fallback.
-    pub server: ServerKey,
-    /// True for the fallback.
-    pub fallback: bool,
-    /// What was done.
-    pub what: TableWhat,
-    /// Its weight now.
-    pub weight: u32,
-}
-
-/// What was done to a server of the table, in ldirectord's words.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TableWhat {
-    /// It was not there.
-    Added,
-    /// It was there, differently.
-    Restored,
-    /// It is gone.
-    Deleted,
-    /// It stays with weight 0.
-    Quiescent,
-    /// It is gone because the configuration has it no more, or at the end.
-    Purged,
 }

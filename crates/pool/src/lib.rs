@@ -7,7 +7,7 @@
 //! ```
 //!
 //! Pure: no clock, socket or table; `now` is an argument, for views only. The order of effects is
-//! keepalived's (or ldirectord's, [`PoolRules`](pointsman_model::PoolRules)), so that the same
+//! keepalived's, so that the same
 //! events give the same table, line by line. The machine remembers what it placed; [`repairs`]
 //! compares that with the table as it is, for a start on tables that are already there and for
 //! what somebody changed by hand.
@@ -21,10 +21,7 @@ mod server;
 #[cfg(test)]
 mod tests;
 
-pub use event::{
-    CheckEvent, Effect, Event, QuorumEvent, QuorumWhy, ServerEvent, ServerWhy, TableEvent,
-    TableWhat,
-};
+pub use event::{CheckEvent, Effect, Event, QuorumEvent, QuorumWhy, ServerEvent, ServerWhy};
 pub use pool::Pool;
 pub use pools::{CheckRef, Pools, Verdict};
 pub use remembered::{Remembered, RememberedCheck, RememberedServer};

@@ -2,15 +2,9 @@
 
 use std::time::SystemTime;
 
-use pointsman_model::{
-    Change, LdirectordRules, PoolRules, Protocol, Script, ServerKey, ServerSpec, ServiceKey,
-    VirtualServer, Weight,
-};
+use pointsman_model::{Change, ServerKey, ServerSpec, ServiceKey, VirtualServer, Weight};
 
-use crate::event::{
-    CheckEvent, Effect, Event, QuorumEvent, QuorumWhy, ServerEvent, ServerWhy, TableEvent,
-    TableWhat,
-};
+use crate::event::{CheckEvent, Effect, Event, QuorumEvent, QuorumWhy, ServerEvent, ServerWhy};
 use crate::pools::Verdict;
 use crate::server::{CheckState, Server};
 
@@ -28,8 +22,6 @@ pub struct Pool {
     /// What is in the table of each of its services, in the order in which it was added; ports as
     /// configured.
     pub(crate) placed: Vec<ServerSpec>,
-    /// It has looked at its quorum before.
-    pub(crate) begun: bool,
 }
 
 impl Pool {
@@ -64,13 +56,10 @@ impl Pool {
         found.map(|spec| spec.weight)
     }
 
-    /// Weight of live servers; under ldirectord's rules, their number.
+    /// Weight of live servers.
     pub fn live(&self) -> u64 {
         let alive = self.servers.iter().filter(|server| server.alive);
-        match self.config.rules {
-            PoolRules::Keepalived => alive.map(|server| u64::from(server.weight().get())).sum(),
-            PoolRules::Ldirectord(_) => alive.count() as u64,
-        }
+        alive.map(|server| u64::from(server.weight().get())).sum()
     }
 
     /// A pool with nothing in the table yet.
@@ -82,7 +71,6 @@ impl Pool {
             since: now,
             sorry_in_use: false,
             placed: Vec::new(),
-            begun: false,
         }
     }
 
@@ -98,23 +86,21 @@ impl Pool {
         for at in 0..self.servers.len() {
             let server = &self.servers[at];
             let config = &server.config;
-            let stays = config.inhibit_on_failure && !self.rules_of_ldirectord();
             if self.placed_weight(config.spec.key).is_some() {
                 continue;
             }
             if !server.alive {
-                if stays || self.readds_quiescent() {
-                    self.place(server.quiesced(), false, out);
+                if config.inhibit_on_failure {
+                    self.place(server.quiesced(), out);
                 }
             } else if !self.sorry_in_use {
-                self.place(server.spec(), false, out);
+                self.place(server.spec(), out);
                 if announce {
                     self.server_event(at, ServerWhy::Start, out);
                 }
             }
         }
         self.look_at_quorum(true, now, out);
-        self.begun = true;
         self.place_idle_sorry(out);
     }
 
@@ -122,10 +108,10 @@ impl Pool {
     pub(crate) fn resume_sorry(&mut self, out: &mut Vec<Effect>) {
         for at in 0..self.servers.len() {
             if self.servers[at].config.inhibit_on_failure {
-                self.place(self.servers[at].quiesced(), false, out);
+                self.place(self.servers[at].quiesced(), out);
             }
         }
-        self.place(self.sorry(Weight::DEFAULT), true, out);
+        self.place(self.sorry(Weight::DEFAULT), out);
     }
 
     /// A sorry server that is inhibited waits in the table.
@@ -134,7 +120,7 @@ impl Pool {
             && sorry.inhibit
             && self.placed_weight(sorry.key).is_none()
         {
-            self.place(self.sorry(Weight::QUIESCED), true, out);
+            self.place(self.sorry(Weight::QUIESCED), out);
         }
     }
 
@@ -205,11 +191,9 @@ impl Pool {
             return false;
         }
         self.log_server(server, alive, out);
-        let ldirectord = self.rules_of_ldirectord();
-        let in_pool = ldirectord || !self.sorry_in_use;
         self.servers[server].alive = alive;
         self.servers[server].since = now;
-        if in_pool {
+        if !self.sorry_in_use {
             self.place_or_remove(server, out);
         }
         self.server_event(server, ServerWhy::Checks, out);
@@ -221,14 +205,11 @@ impl Pool {
         let server = &self.servers[at];
         let key = server.config.spec.key;
         if server.alive {
-            self.place(server.spec(), false, out);
+            self.place(server.spec(), out);
         } else if server.config.inhibit_on_failure {
-            let is_there = self.placed_weight(key).is_some();
-            if is_there || !self.rules_of_ldirectord() || self.readds_quiescent() {
-                self.place(server.quiesced(), false, out);
-            }
+            self.place(server.quiesced(), out);
         } else {
-            self.remove(key, TableWhat::Deleted, false, out);
+            self.remove(key, out);
         }
     }
 
@@ -251,7 +232,7 @@ impl Pool {
             self.config.id
         )));
         if server.alive && !self.sorry_in_use && self.placed_weight(key).is_some() {
-            self.place(server.spec(), false, out);
+            self.place(server.spec(), out);
         }
         self.look_at_quorum(false, now, out);
     }
@@ -278,7 +259,7 @@ impl Pool {
             if self.sorry_in_use {
                 self.sorry_goes(out);
             }
-        } else if (self.up && (live == 0 || !enough)) || (start && !self.up && self.lacks_sorry()) {
+        } else if (self.up && (live == 0 || !enough)) || (start && !self.up && idle_sorry) {
             self.up = false;
             self.since = now;
             out.push(Effect::Log(format!(
@@ -304,32 +285,24 @@ impl Pool {
         self.quorum_event(why, threshold, live, out);
     }
 
-    /// Whether a virtual server that begins without its quorum has something to do about that.
-    fn lacks_sorry(&self) -> bool {
-        let idle_sorry = self.config.sorry_server.is_some() && !self.sorry_in_use;
-        idle_sorry || (self.rules_of_ldirectord() && !self.begun)
-    }
-
     fn sorry_comes(&mut self, out: &mut Vec<Effect>) {
         let Some(sorry) = self.config.sorry_server else {
             return;
         };
         self.log_sorry(if sorry.inhibit { "Enabling" } else { "Adding" }, "to", out);
-        if !self.rules_of_ldirectord() {
-            self.log_pool("Removing alive servers from", out);
-            for at in 0..self.servers.len() {
-                let server = &self.servers[at];
-                if !server.alive {
-                    continue;
-                }
-                if server.config.inhibit_on_failure {
-                    self.place(server.quiesced(), false, out);
-                } else {
-                    self.remove(server.config.spec.key, TableWhat::Deleted, false, out);
-                }
+        self.log_pool("Removing alive servers from", out);
+        for at in 0..self.servers.len() {
+            let server = &self.servers[at];
+            if !server.alive {
+                continue;
+            }
+            if server.config.inhibit_on_failure {
+                self.place(server.quiesced(), out);
+            } else {
+                self.remove(server.config.spec.key, out);
             }
         }
-        self.place(self.sorry(Weight::DEFAULT), true, out);
+        self.place(self.sorry(Weight::DEFAULT), out);
         self.sorry_in_use = true;
     }
 
@@ -344,9 +317,9 @@ impl Pool {
         };
         self.log_sorry(verb, "from", out);
         if sorry.inhibit {
-            self.place(self.sorry(Weight::QUIESCED), true, out);
+            self.place(self.sorry(Weight::QUIESCED), out);
         } else {
-            self.remove(sorry.key, TableWhat::Deleted, true, out);
+            self.remove(sorry.key, out);
         }
         self.sorry_in_use = false;
         self.reinstate(out);
@@ -354,13 +327,10 @@ impl Pool {
 
     /// Live servers go back into the table.
     pub(crate) fn reinstate(&mut self, out: &mut Vec<Effect>) {
-        if self.rules_of_ldirectord() {
-            return;
-        }
         self.log_pool("Adding alive servers to", out);
         for at in 0..self.servers.len() {
             if self.servers[at].alive {
-                self.place(self.servers[at].spec(), false, out);
+                self.place(self.servers[at].spec(), out);
             }
         }
     }
@@ -380,19 +350,14 @@ impl Pool {
     }
 
     /// Puts a server into the table, as the table is: added, edited, or left alone.
-    pub(crate) fn place(&mut self, spec: ServerSpec, fallback: bool, out: &mut Vec<Effect>) {
-        let what = match self.placed.iter_mut().find(|there| there.key == spec.key) {
+    pub(crate) fn place(&mut self, spec: ServerSpec, out: &mut Vec<Effect>) {
+        match self.placed.iter_mut().find(|there| there.key == spec.key) {
             Some(there) if *there == spec => return,
             Some(there) => {
                 *there = spec;
                 for &service in &self.config.keys {
                     let server = at_service(spec, service);
                     out.push(Effect::Change(Change::EditServer { service, server }));
-                }
-                if spec.weight == Weight::QUIESCED {
-                    TableWhat::Quiescent
-                } else {
-                    TableWhat::Restored
                 }
             }
             None => {
@@ -401,24 +366,12 @@ impl Pool {
                     let server = at_service(spec, service);
                     out.push(Effect::Change(Change::AddServer { service, server }));
                 }
-                if spec.weight == Weight::QUIESCED {
-                    TableWhat::Quiescent
-                } else {
-                    TableWhat::Added
-                }
             }
-        };
-        self.table_event(spec.key, what, spec.weight, fallback, out);
+        }
     }
 
     /// Takes a server out of the table, if it is there.
-    pub(crate) fn remove(
-        &mut self,
-        key: ServerKey,
-        what: TableWhat,
-        fallback: bool,
-        out: &mut Vec<Effect>,
-    ) {
+    pub(crate) fn remove(&mut self, key: ServerKey, out: &mut Vec<Effect>) {
         let Some(at) = self.placed.iter().position(|there| there.key == key) else {
             return;
         };
@@ -426,26 +379,6 @@ impl Pool {
         for &service in &self.config.keys {
             let server = at_service(spec, service).key;
             out.push(Effect::Change(Change::DeleteServer { service, server }));
-        }
-        self.table_event(key, what, Weight::QUIESCED, fallback, out);
-    }
-
-    fn table_event(
-        &self,
-        server: ServerKey,
-        what: TableWhat,
-        weight: Weight,
-        fallback: bool,
-        out: &mut Vec<Effect>,
-    ) {
-        if self.rules_of_ldirectord() {
-            out.push(Effect::Event(Event::Table(TableEvent {
-                id: self.config.id.clone(),
-                server,
-                fallback,
-                what,
-                weight: weight.get(),
-            })));
         }
     }
 
@@ -474,10 +407,10 @@ impl Pool {
         live: u64,
         out: &mut Vec<Effect>,
     ) {
-        let script = match &self.config.rules {
-            PoolRules::Keepalived if self.up => self.config.quorum_up.clone(),
-            PoolRules::Keepalived => self.config.quorum_down.clone(),
-            PoolRules::Ldirectord(rules) => self.fallback_command(rules),
+        let script = if self.up {
+            &self.config.quorum_up
+        } else {
+            &self.config.quorum_down
         };
         out.push(Effect::Event(Event::Quorum(QuorumEvent {
             id: self.config.id.clone(),
@@ -487,46 +420,17 @@ impl Pool {
             hysteresis: self.config.hysteresis,
             threshold,
             live,
-            script,
+            script: script.clone(),
             mail: self.config.smtp_alert,
         })));
     }
 
-    /// ldirectord's `fallbackcommand start|stop VIP:PORT PROTOCOL`.
-    fn fallback_command(&self, rules: &LdirectordRules) -> Option<Script> {
-        let command = rules.fallback_command.as_ref()?;
-        let verb = if self.up { "stop" } else { "start" };
-        let (address, protocol) = match self.config.keys.first()? {
-            ServiceKey::Address {
-                protocol,
-                addr,
-                port,
-            } => (
-                std::net::SocketAddr::new(*addr, *port).to_string(),
-                match protocol {
-                    Protocol::Tcp => "tcp",
-                    Protocol::Udp => "udp",
-                    Protocol::Sctp => "sctp",
-                },
-            ),
-            ServiceKey::Mark { .. } => (":0".to_owned(), "fwm"),
-        };
-        let line = format!("{command} {verb} {address} {protocol}");
-        Some(Script::new(["/bin/sh", "-c", &line]))
-    }
-
     /// Everything of it leaves the table, servers first.
     pub(crate) fn end(&mut self, stopping: bool, flush: bool, out: &mut Vec<Effect>) {
-        if let PoolRules::Ldirectord(rules) = &self.config.rules
-            && stopping
-            && !rules.clean_stop
-        {
-            return;
-        }
         let announces = self.config.omega || !stopping;
         if !flush {
             if let Some(sorry) = self.config.sorry_server {
-                self.remove(sorry.key, TableWhat::Purged, true, out);
+                self.remove(sorry.key, out);
             }
             for at in 0..self.servers.len() {
                 self.server_leaves(at, stopping, announces, out);
@@ -573,7 +477,7 @@ impl Pool {
                 self.config.id
             )));
         }
-        self.remove(key, TableWhat::Purged, false, out);
+        self.remove(key, out);
         if std::mem::replace(&mut self.servers[at].alive, false) && announces {
             let why = if stopping {
                 ServerWhy::Stop
@@ -614,17 +518,6 @@ impl Pool {
             "{what} the pool for VS {}",
             self.config.id
         )));
-    }
-
-    pub(crate) fn rules_of_ldirectord(&self) -> bool {
-        matches!(self.config.rules, PoolRules::Ldirectord(_))
-    }
-
-    fn readds_quiescent(&self) -> bool {
-        match &self.config.rules {
-            PoolRules::Keepalived => false,
-            PoolRules::Ldirectord(rules) => rules.readd_quiescent,
-        }
     }
 
     /// The states of a server's checks after a reload: those of checks that stay the same; a

@@ -1,11 +1,11 @@
 use std::time::SystemTime;
 
 use pointsman_model::{
-    Change, FlushOnStop, PoolRules, ServerKey, ServerSpec, ServiceSpec, ServiceView, Site,
-    SorryServer, VirtualId, VirtualServer, Weight,
+    Change, FlushOnStop, ServerKey, ServerSpec, ServiceSpec, ServiceView, Site, SorryServer,
+    VirtualId, VirtualServer, Weight,
 };
 
-use crate::event::{Effect, TableWhat};
+use crate::event::Effect;
 use crate::pool::{Pool, at_service};
 use crate::remembered::Remembered;
 use crate::server::Server;
@@ -44,12 +44,10 @@ impl Pools {
     /// Begins: services and servers that wait for nothing go into the table, then quorums are
     /// looked at.
     ///
-    /// What `remembered` says of a server is where that server goes on, silently. ldirectord's
-    /// pools without it go by `table`: what has a weight there is up.
+    /// What `remembered` says of a server is where that server goes on, silently.
     pub fn start(
         site: &Site,
         remembered: Option<&Remembered>,
-        table: &[ServiceView],
         now: SystemTime,
     ) -> (Self, Vec<Effect>) {
         let mut pools = Self {
@@ -63,7 +61,7 @@ impl Pools {
         }
         for config in &site.virtual_servers {
             let known = remembered.and_then(|remembered| remembered.of(&config.id));
-            let mut pool = first_pool(config, table, now);
+            let mut pool = Pool::new(config, fresh(config, now), now);
             pool.add_services(&mut out);
             match known {
                 Some(known) => known.resume(&mut pool, now, &mut out),
@@ -211,42 +209,8 @@ impl Pools {
 }
 
 fn fresh(config: &VirtualServer, now: SystemTime) -> Vec<Server> {
-    let pessimistic = matches!(config.rules, PoolRules::Ldirectord(_));
     let servers = config.servers.iter();
-    servers
-        .map(|server| Server::new(server, pessimistic, now))
-        .collect()
-}
-
-/// A pool that begins. ldirectord keeps what the table has with a weight, and adds the others
-/// when they have passed a check (the original adds and removes them unchecked first).
-fn first_pool(config: &VirtualServer, table: &[ServiceView], now: SystemTime) -> Pool {
-    let mut pool = Pool::new(config, fresh(config, now), now);
-    if !pool.rules_of_ldirectord() {
-        return pool;
-    }
-    let first = config.keys.first();
-    let Some(service) = table.iter().find(|view| Some(&view.spec.key) == first) else {
-        return pool;
-    };
-    for server in &mut pool.servers {
-        let spec = at_service(server.config.spec, service.spec.key);
-        let mut there = service.servers.iter();
-        match there.find(|view| view.spec.key == spec.key) {
-            Some(view) if view.spec.weight.get() > 0 => {
-                server.alive = true;
-                for check in &mut server.checks {
-                    check.up = true;
-                }
-            }
-            Some(_) if server.config.inhibit_on_failure => {
-                let quiesced = server.quiesced();
-                pool.placed.push(quiesced);
-            }
-            Some(_) | None => {}
-        }
-    }
-    pool
+    servers.map(|server| Server::new(server, now)).collect()
 }
 
 /// The same virtual server with a new configuration; new servers come in later.
@@ -327,18 +291,16 @@ impl Pool {
         let is_there = self.placed_weight(key).is_some();
         if server.alive && !self.sorry_in_use {
             if is_there {
-                self.place(server.spec(), false, out);
+                self.place(server.spec(), out);
             }
         } else if server.config.inhibit_on_failure {
-            if is_there || !self.rules_of_ldirectord() {
-                self.place(server.quiesced(), false, out);
-            }
+            self.place(server.quiesced(), out);
         } else if self
             .config
             .sorry_server
             .is_none_or(|sorry| sorry.key != key)
         {
-            self.remove(key, TableWhat::Deleted, false, out);
+            self.remove(key, out);
         }
     }
 
@@ -356,12 +318,12 @@ impl Pool {
                 self.config.server_label(old.key),
                 self.config.id
             )));
-            self.remove(old.key, TableWhat::Purged, true, out);
+            self.remove(old.key, out);
         } else if let Some(new) = new
             && !new.inhibit
             && !self.sorry_in_use
         {
-            self.remove(old.key, TableWhat::Deleted, true, out);
+            self.remove(old.key, out);
         }
         if !self.sorry_in_use {
             return;
@@ -369,7 +331,7 @@ impl Pool {
         match new {
             Some(_) => {
                 // At once, so that the service is not left without anybody.
-                self.place(self.sorry(Weight::DEFAULT), true, out);
+                self.place(self.sorry(Weight::DEFAULT), out);
             }
             None => {
                 self.sorry_in_use = false;

@@ -116,7 +116,6 @@ impl RememberedPool {
         if pool.sorry_in_use {
             pool.resume_sorry(out);
         }
-        pool.begun = true;
         pool.begin(false, now, out);
     }
 }

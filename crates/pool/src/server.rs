@@ -12,7 +12,7 @@ pub struct Server {
     pub config: PoolServer,
     /// Its checks, in configuration order.
     pub checks: Vec<CheckState>,
-    /// Why an operator keeps it out; ldirectord's maintenance directory.
+    /// Why an operator keeps it out.
     pub held: Option<String>,
     /// Whether it takes part. This follows the checks, but for the moment in which a change is
     /// under way.
@@ -53,12 +53,12 @@ impl CheckState {
 
 impl Server {
     /// A server that nobody has asked yet: alive, unless a check is to pass first.
-    pub(crate) fn new(config: &PoolServer, pessimistic: bool, now: SystemTime) -> Self {
+    pub(crate) fn new(config: &PoolServer, now: SystemTime) -> Self {
         let checks: Vec<_> = config
             .checks
             .iter()
             .map(|check| {
-                let wait = check.alpha || config.alpha || pessimistic;
+                let wait = check.alpha || config.alpha;
                 CheckState::new(check, !wait, now)
             })
             .collect();

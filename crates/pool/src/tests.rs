@@ -4,10 +4,9 @@ use std::fmt::Write;
 use std::time::{Duration, SystemTime};
 
 use pointsman_model::{
-    Change, Check, CheckKind, Counting, Encapsulation, FlushOnStop, Forwarding, LdirectordRules,
-    Pace, PoolRules, PoolServer, ProbeTarget, Protocol, Scheduler, Script, ServerKey, ServerSpec,
-    ServerView, ServiceKey, ServiceView, Site, SorryServer, VirtualId, VirtualName, VirtualServer,
-    Weight,
+    Change, Check, CheckKind, Counting, Encapsulation, FlushOnStop, Forwarding, Pace, PoolServer,
+    ProbeTarget, Protocol, Scheduler, Script, ServerKey, ServerSpec, ServiceKey, ServiceView, Site,
+    SorryServer, VirtualId, VirtualName, VirtualServer, Weight,
 };
 
 use crate::{CheckRef, Effect, Event, Pools, Remembered, Verdict, repairs};
@@ -132,10 +131,6 @@ fn word(effect: &Effect) -> Option<String> {
                 }
                 text
             }
-            Event::Table(event) => {
-                let what = if event.fallback { "fallback" } else { "real" };
-                format!("{:?} {what} {}", event.what, last(event.server.addr))
-            }
         },
     })
 }
@@ -151,7 +146,7 @@ impl Stage {
     }
 
     fn of(site: &Site) -> Self {
-        let (pools, last) = Pools::start(site, None, &[], NOW);
+        let (pools, last) = Pools::start(site, None, NOW);
         Self { pools, last }
     }
 
@@ -473,7 +468,7 @@ fn a_killed_director_is_taken_over_in_silence() {
     config.sorry_server = sorry(false);
     let resume = |stage: &Stage, config: &VirtualServer| {
         let json = stage.pools.remember();
-        let (pools, last) = Pools::start(&site(config.clone()), Some(&json), &[], NOW);
+        let (pools, last) = Pools::start(&site(config.clone()), Some(&json), NOW);
         Stage { pools, last }
     };
     let mut stage = Stage::start(config.clone());
@@ -500,115 +495,6 @@ fn a_held_server_is_out_whatever_its_checks_say() {
     stage.up(1);
     stage.says(&[]);
     assert_eq!(hold(&mut stage, None), ["-a 1 w1", "RS 1 UP"]);
-}
-
-fn ldirectord(quiescent: bool) -> VirtualServer {
-    let mut config = virtual_server(&[(1, 3), (2, 1)]);
-    config.sorry_server = sorry(false);
-    for server in &mut config.servers {
-        server.inhibit_on_failure = quiescent;
-    }
-    config.rules = PoolRules::Ldirectord(Box::new(LdirectordRules {
-        readd_quiescent: false,
-        clean_stop: true,
-        fallback_command: Some("cmd".into()),
-        maintenance_dir: None,
-        alert: None,
-        service_name: None,
-        comment: None,
-        monitor_file: None,
-    }));
-    config
-}
-
-const START: &str = "VS DOWN (/bin/sh -c cmd start 192.0.2.1:80 tcp)";
-const STOP: &str = "VS UP (/bin/sh -c cmd stop 192.0.2.1:80 tcp)";
-
-#[test]
-fn ldirectord_adds_servers_when_they_have_passed_a_check() {
-    let mut stage = Stage::start(ldirectord(false));
-    stage.says(&["-A 1", "-a 99 w1", "Added fallback 99", START]);
-    stage.up(1);
-    // The fallback goes after the server has come.
-    stage.says(&[
-        "-a 1 w3",
-        "Added real 1",
-        "RS 1 UP",
-        "-d 99",
-        "Deleted fallback 99",
-        STOP,
-    ]);
-    stage.up(2);
-    stage.down(1);
-    stage.says(&["-d 1", "Deleted real 1", "RS 1 DOWN"]);
-    stage.down(2);
-    stage.says(&[
-        "-d 2",
-        "Deleted real 2",
-        "RS 2 DOWN",
-        "-a 99 w1",
-        "Added fallback 99",
-        START,
-    ]);
-    assert_eq!(
-        words(&stage.pools.stop()),
-        ["-d 99", "Purged fallback 99", "-D 1"]
-    );
-}
-
-#[test]
-fn ldirectord_quiesces_and_keeps_what_the_table_has() {
-    let mut stage = Stage::start(ldirectord(true));
-    stage.up(1);
-    stage.down(1);
-    stage.says(&[
-        "-e 1 w0",
-        "Quiescent real 1",
-        "RS 1 DOWN",
-        "-a 99 w1",
-        "Added fallback 99",
-        START,
-    ]);
-    stage.up(1);
-    stage.says(&[
-        "-e 1 w3",
-        "Restored real 1",
-        "RS 1 UP",
-        "-d 99",
-        "Deleted fallback 99",
-        STOP,
-    ]);
-
-    let view = |last, weight| ServerView {
-        spec: ServerSpec {
-            weight: Weight::new(weight).unwrap(),
-            ..server(last, 1).spec
-        },
-        active: 0,
-        inactive: 0,
-        persistent: 0,
-        counters: Default::default(),
-        rates: Default::default(),
-    };
-    let config = ldirectord(true);
-    let table = [ServiceView {
-        spec: config.service(service_key(1)),
-        counters: Default::default(),
-        rates: Default::default(),
-        local_addresses: Vec::new(),
-        servers: vec![view(1, 7), view(2, 0), view(3, 1)],
-    }];
-    let (pools, _) = Pools::start(&site(config), None, &table, NOW);
-    let stage = Stage {
-        pools,
-        last: Vec::new(),
-    };
-    let mut in_table = stage.table();
-    in_table.sort();
-    assert_eq!(in_table, ["1:3", "2:0"]);
-    let repairs = repairs(&stage.pools.wanted(), &table);
-    let repairs: Vec<_> = repairs.into_iter().map(Effect::Change).collect();
-    assert_eq!(words(&repairs), ["-d 3", "-e 1 w3"]);
 }
 
 #[test]

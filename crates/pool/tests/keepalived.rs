@@ -142,7 +142,7 @@ impl Stage {
                     stage.statuses.insert(number(1), number(2));
                     continue;
                 }
-                "start" => stage.pools = Pools::start(&scenario.site(0), None, &[], NOW).0,
+                "start" => stage.pools = Pools::start(&scenario.site(0), None, NOW).0,
                 "down" => drop(stage.statuses.insert(number(1), 1)),
                 "up" => drop(stage.statuses.insert(number(1), 0)),
                 "exit" => drop(stage.statuses.insert(number(1), number(2))),

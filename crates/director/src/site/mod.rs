@@ -108,7 +108,7 @@ impl Site {
         run_bounded(site.globals.startup_script.as_ref(), &site.globals).await;
 
         let table = director.tables().services();
-        let (pools, effects) = Pools::start(site, remembered.as_ref(), &table, now);
+        let (pools, effects) = Pools::start(site, remembered.as_ref(), now);
         let mut changes = Vec::new();
         let flush = effects.contains(&Effect::Change(Change::Flush));
         if flush {

@@ -2,9 +2,7 @@
 
 use pointsman_model::{Site, VirtualId};
 use pointsman_notify::{Notice, Topic, keepalived};
-use pointsman_pool::{
-    CheckEvent, Event, Pools, QuorumEvent, QuorumWhy, ServerEvent, ServerWhy, TableEvent,
-};
+use pointsman_pool::{CheckEvent, Event, Pools, QuorumEvent, QuorumWhy, ServerEvent, ServerWhy};
 use serde_json::json;
 
 /// The notice of an event.
@@ -13,7 +11,6 @@ pub(super) fn of(event: &Event, pools: &Pools, site: &Site, router: &str) -> Not
         Event::Check(event) => check(event, pools, site, router),
         Event::Server(event) => server(event, router),
         Event::Quorum(event) => quorum(event, router),
-        Event::Table(event) => table(event),
     }
 }
 
@@ -107,19 +104,6 @@ fn quorum(event: &QuorumEvent, router: &str) -> Notice {
             "live_weight": event.live,
         })),
     }
-}
-
-/// Only pools under ldirectord's rules tell of these; what they mail is theirs.
-fn table(event: &TableEvent) -> Notice {
-    tracing::info!(
-        "{:?} {} server: {} ({}) (Weight set to {})",
-        event.what,
-        if event.fallback { "fallback" } else { "real" },
-        std::net::SocketAddr::new(event.server.addr, event.server.port),
-        event.id,
-        event.weight
-    );
-    Notice::default()
 }
 
 pub(super) fn server_label(id: &VirtualId, server: pointsman_model::ServerKey) -> String {

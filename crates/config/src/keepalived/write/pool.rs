@@ -2,8 +2,8 @@ use std::collections::HashSet;
 
 use pointsman_model::check::{CheckKind, HttpCheck, HttpUrl, RegexOption, TlsOptions, UdpCheck};
 use pointsman_model::{
-    Check, Encapsulation, Family, Forwarding, PoolRules, PoolServer, SchedFlags, ServiceKey,
-    TunnelChecksum, VirtualName, VirtualServer,
+    Check, Encapsulation, Family, Forwarding, PoolServer, SchedFlags, ServiceKey, TunnelChecksum,
+    VirtualName, VirtualServer,
 };
 
 use super::super::checker::DNS_RECORDS;
@@ -114,9 +114,6 @@ fn virtual_server(out: &mut Writer, server: &VirtualServer) {
             out.line(format_args!("sorry_server {}", endpoint(&sorry.key)));
             out.value("sorry_server_lvs_method", Some(method(sorry.forwarding)));
             out.flag("sorry_server_inhibit", sorry.inhibit);
-        }
-        if let PoolRules::Ldirectord(_) = server.rules {
-            out.line("# kept by ldirectord's rules there; by keepalived's here");
         }
         server
             .servers
