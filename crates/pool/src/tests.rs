@@ -508,7 +508,10 @@ fn services_get_their_local_addresses() {
         service,
         address: one,
     };
-    assert_eq!(stage.pools.local_address_repairs(&[]), [add.clone()]);
+    assert_eq!(
+        stage.pools.local_address_repairs(&[]),
+        std::slice::from_ref(&add)
+    );
     let table = [ServiceView {
         spec: config.service(service),
         local_addresses: vec![two],
