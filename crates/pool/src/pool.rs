@@ -352,7 +352,7 @@ impl Pool {
     /// Puts a server into the table, as the table is: added, edited, or left alone.
     pub(crate) fn place(&mut self, spec: ServerSpec, out: &mut Vec<Effect>) {
         match self.placed.iter_mut().find(|there| there.key == spec.key) {
-            Some(there) if *there == spec => return,
+            Some(there) if *there == spec => {}
             Some(there) => {
                 *there = spec;
                 for &service in &self.config.keys {

@@ -174,7 +174,7 @@ impl Instance {
         (i32::from(base.get()) + self.weight).clamp(1, 254) as u8
     }
 
-    /// When it wants [`tick`](Self::tick) to be called.
+    /// When it wants to be called again.
     pub fn deadline(&self) -> Option<Time> {
         match &self.state {
             State::Init | State::Fault => None,

@@ -2,7 +2,7 @@
 //! `ha.cf` and `authkeys`.
 //!
 //! Each is read whole, with every problem it has; nothing is resolved or looked up here. What they
-//! mean to VRRP is in [`mapping`].
+//! mean to VRRP is in `mapping`.
 
 pub mod authkeys;
 pub mod ha_cf;
