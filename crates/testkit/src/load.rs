@@ -5,7 +5,7 @@ use std::net::SocketAddrV4;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::http::{Reply, get_with};
 use crate::{Error, Netns, wait_until};
@@ -23,6 +23,22 @@ struct Shared {
     answered: AtomicU64,
     pages: Mutex<BTreeMap<String, u64>>,
     failures: Mutex<Vec<String>>,
+    silence: Mutex<Silence>,
+}
+
+/// Time between answers.
+#[derive(Debug, Default)]
+struct Silence {
+    last: Option<Instant>,
+    longest: Duration,
+}
+
+impl Silence {
+    fn answered(&mut self, now: Instant) {
+        if let Some(last) = self.last.replace(now) {
+            self.longest = self.longest.max(now.saturating_duration_since(last));
+        }
+    }
 }
 
 /// What a load saw.
@@ -32,6 +48,8 @@ pub struct Outcome {
     pub pages: BTreeMap<String, u64>,
     /// What went wrong, request by request.
     pub failures: Vec<String>,
+    /// The longest time between two answers, whoever of the clients got them.
+    pub silence: Duration,
 }
 
 impl Outcome {
@@ -45,6 +63,7 @@ impl Shared {
     fn record(&self, outcome: Result<Reply, Error>) {
         match outcome {
             Ok(reply) => {
+                self.silence.lock().unwrap().answered(Instant::now());
                 *self.pages.lock().unwrap().entry(reply.body).or_default() += 1;
                 self.answered.fetch_add(1, Ordering::Relaxed);
             }
@@ -93,6 +112,11 @@ impl Load {
         wait_until(format!("{count} more answers"), limit, done)
     }
 
+    /// Forgets how long the silences were; the next one begins with the last answer.
+    pub fn forget_silence(&self) {
+        self.shared.silence.lock().unwrap().longest = Duration::ZERO;
+    }
+
     /// Failures so far.
     pub fn failures(&self) -> usize {
         self.shared.failures.lock().unwrap().len()
@@ -103,7 +127,12 @@ impl Load {
         self.end();
         let pages = std::mem::take(&mut *self.shared.pages.lock().unwrap());
         let failures = std::mem::take(&mut *self.shared.failures.lock().unwrap());
-        Outcome { pages, failures }
+        let silence = self.shared.silence.lock().unwrap().longest;
+        Outcome {
+            pages,
+            failures,
+            silence,
+        }
     }
 
     fn end(&mut self) {

@@ -94,6 +94,8 @@ pub struct Topology {
     pub client_addr: Ipv4Addr,
     /// The director.
     pub director: Netns,
+    /// The second director, where there are two.
+    pub backup: Option<Netns>,
     /// `rs1` and `rs2`.
     pub servers: Vec<Server>,
     /// Router and segments.
@@ -111,6 +113,38 @@ impl Topology {
             Method::DirectRouting => direct_routing(&plan.names)?,
             Method::Tunnel => tunnel(&plan.names)?,
         };
+        topology.finish(plan)
+    }
+
+    /// Builds it with two directors, for which VRRP moves the VIP.
+    ///
+    /// ```text
+    /// NAT            wan 172.25.254.0/24         lan 192.168.0.0/24
+    /// client .10 ──┬── .101 director .101 ──┬── rs1 .10   VIP 172.25.254.100, and
+    ///              └── .102 backup   .102 ──┴── rs2 .20   the servers' gateway 192.168.0.100
+    ///
+    /// direct routing                          lan 192.168.0.0/24
+    /// client .10 ──── 172.25.254.1 router .1 ──┬── director .200   VIP 192.168.0.100
+    ///                                          ├── backup .201
+    ///                                          └── rs1 .101, rs2 .102
+    /// ```
+    ///
+    /// # Errors
+    /// As [`build`](Self::build).
+    ///
+    /// # Panics
+    /// For tunnelling, of which there is none.
+    pub fn build_pair(plan: &Plan) -> Result<Self, Error> {
+        let topology = match plan.method {
+            Method::Nat => nat_pair(&plan.names)?,
+            Method::DirectRouting => direct_routing_pair(&plan.names)?,
+            Method::Tunnel => panic!("no network of tunnels with two directors"),
+        };
+        topology.finish(plan)
+    }
+
+    fn finish(self, plan: &Plan) -> Result<Self, Error> {
+        let topology = self;
         for host in topology.hosts() {
             // What a namespace starts with depends on the machine.
             for scope in ["all", "default", "lo", "eth0"] {
@@ -132,6 +166,7 @@ impl Topology {
         let routers = self.others.iter().filter(|other| other.label() == "router");
         [&self.client, &self.director]
             .into_iter()
+            .chain(&self.backup)
             .chain(servers)
             .chain(routers)
     }
@@ -166,6 +201,7 @@ impl Topology {
         let servers = self.servers.iter_mut().map(|server| &mut server.netns);
         let all = [&mut self.client, &mut self.director]
             .into_iter()
+            .chain(&mut self.backup)
             .chain(servers);
         all.chain(&mut self.others).for_each(Netns::keep);
     }
@@ -174,8 +210,11 @@ impl Topology {
         if self.method == Method::Nat {
             return Ok(());
         }
-        self.director
-            .ip(&format!("addr add {}/32 dev lo", self.vip))?;
+        // Of two directors, VRRP says who has it.
+        if self.backup.is_none() {
+            self.director
+                .ip(&format!("addr add {}/32 dev lo", self.vip))?;
+        }
         for server in &self.servers {
             for scope in ["all", "eth0"] {
                 server
@@ -273,8 +312,63 @@ fn nat(names: &Names) -> Result<Topology, Error> {
         client,
         client_addr: CLIENT,
         director,
+        backup: None,
         servers: servers(names, &lan, addrs, "192.168.0.100")?,
         others: vec![lan.into_netns()],
+    })
+}
+
+fn nat_pair(names: &Names) -> Result<Topology, Error> {
+    let wan = Lan::new(names, "wan")?;
+    let lan = Lan::new(names, "lan")?;
+    let client = Netns::new(names, "client")?;
+    wan.plug(&client, "eth0")?;
+    address(&client, "eth0", "172.25.254.10/24")?;
+    let director = |label: &str, number: u8| {
+        let director = Netns::new(names, label)?;
+        wan.plug(&director, "eth0")?;
+        address(&director, "eth0", &format!("172.25.254.{number}/24"))?;
+        lan.plug(&director, "eth1")?;
+        address(&director, "eth1", &format!("192.168.0.{number}/24"))?;
+        director.sysctl("net.ipv4.ip_forward", "1")?;
+        Ok::<_, Error>(director)
+    };
+    let (first, second) = (director("director", 101)?, director("backup", 102)?);
+    let addrs = [
+        Ipv4Addr::new(192, 168, 0, 10),
+        Ipv4Addr::new(192, 168, 0, 20),
+    ];
+    Ok(Topology {
+        method: Method::Nat,
+        vip: Ipv4Addr::new(172, 25, 254, 100),
+        client,
+        client_addr: CLIENT,
+        director: first,
+        backup: Some(second),
+        servers: servers(names, &lan, addrs, "192.168.0.100")?,
+        others: vec![lan.into_netns(), wan.into_netns()],
+    })
+}
+
+fn direct_routing_pair(names: &Names) -> Result<Topology, Error> {
+    let lan = Lan::new(names, "lan")?;
+    let (client, router) = behind_router(names, &lan)?;
+    let director = |label: &str, cidr| host(names, label, &lan, cidr, "192.168.0.1");
+    let first = director("director", "192.168.0.200/24")?;
+    let second = director("backup", "192.168.0.201/24")?;
+    let addrs = [
+        Ipv4Addr::new(192, 168, 0, 101),
+        Ipv4Addr::new(192, 168, 0, 102),
+    ];
+    Ok(Topology {
+        method: Method::DirectRouting,
+        vip: Ipv4Addr::new(192, 168, 0, 100),
+        client,
+        client_addr: CLIENT,
+        director: first,
+        backup: Some(second),
+        servers: servers(names, &lan, addrs, "192.168.0.1")?,
+        others: vec![router, lan.into_netns()],
     })
 }
 
@@ -305,6 +399,7 @@ fn direct_routing(names: &Names) -> Result<Topology, Error> {
         client,
         client_addr: CLIENT,
         director,
+        backup: None,
         servers: servers(names, &lan, addrs, "192.168.0.1")?,
         others: vec![router, lan.into_netns()],
     })
@@ -324,6 +419,7 @@ fn tunnel(names: &Names) -> Result<Topology, Error> {
         client,
         client_addr: CLIENT,
         director,
+        backup: None,
         servers: servers(names, &farm, addrs, "10.9.0.1")?,
         others: vec![router, lan.into_netns(), farm.into_netns()],
     })
