@@ -66,7 +66,7 @@ impl Engine {
         }
     }
 
-    fn advert(&mut self, number: usize, priority: u8) {
+    pub(super) fn advert(&mut self, number: usize, priority: u8) {
         let Some(source) = self.router.instance(number).source() else {
             return;
         };

@@ -5,6 +5,7 @@
 //! hears first what the others said meanwhile.
 
 mod apply;
+mod hand_over;
 mod member;
 mod pace;
 mod review;
@@ -25,6 +26,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::Time;
 use crate::announce::Announcer;
 use crate::firewall;
+use crate::fsm::Effect;
 use crate::group::{Action, Input, Router};
 use crate::links::Links;
 use crate::netlink::{Monitor, Netlink};
@@ -141,6 +143,7 @@ impl Engine {
                     let _ = answer.send(self.reload(*site, Time::now()));
                 }
                 Some(Command::Stop(answer)) => {
+                    self.hand_over().await;
                     self.stop(Time::now());
                     if let Some(answer) = answer {
                         let _ = answer.send(());
@@ -279,13 +282,15 @@ impl Engine {
         self.pacer.send_due(&self.announcer, now);
     }
 
-    /// Masters resign, and all that was made goes.
+    /// All that was made goes. Masters have resigned.
     fn stop(&mut self, now: Time) {
         // What is due already is not waited for: the others shall know at once.
         for number in 0..self.members.len() {
             let before = self.router.instance(number).state();
             let priority = self.router.instance(number).priority();
-            let actions = self.router.stop(number, now);
+            let mut actions = self.router.stop(number, now);
+            // A second resignation would have further backups wait for the skew once more.
+            actions.retain(|action| !matches!(action, Action::Instance(_, Effect::Advert(0))));
             self.perform(actions, now);
             let name = self.members[number].config.name.clone();
             self.tell(
