@@ -100,10 +100,6 @@ impl Site {
         let remembered = adopted.then(|| state_file.load()).flatten();
         let site = &plan.read.site;
         let policy = pointsman_script::Policy::of(&site.globals);
-        let vrrp = vrrp::Engine::start(&site.vrrp, policy).map_err(|error| {
-            let problems = error.to_string();
-            Error::Configuration { problems }
-        })?;
         let mut notifier = Notifier::new(&site.globals);
         run_bounded(site.globals.startup_script.as_ref(), &site.globals).await;
 
@@ -125,6 +121,12 @@ impl Site {
                 tracing::error!("{change}: {error}");
             }
         }
+        // Last, so that nobody is sent to a VIP whose services are not there yet: an owner takes it at
+        // once, and a start-up script may run for longer than a master may be silent.
+        let vrrp = vrrp::Engine::start(&site.vrrp, policy).map_err(|error| {
+            let problems = error.to_string();
+            Error::Configuration { problems }
+        })?;
         let router = router(site);
         for effect in effects {
             match effect {
