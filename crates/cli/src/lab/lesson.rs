@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::{Command, ExitStatus, Stdio};
 use std::time::Duration;
 
@@ -224,6 +225,18 @@ impl Lesson {
         self.pointsman(&net.director, line)?;
         self.pointsman(&net.director, "pointsman director status")?;
         Ok(())
+    }
+
+    /// Starts a director that follows a file.
+    pub fn start_director_with(&mut self, host: &Netns, file: &Path) -> Result<(), Stop> {
+        let hook = match self.hook {
+            HookWord::Auto => "",
+            HookWord::Xdp => " --hook xdp",
+            HookWord::Tc => " --hook tc",
+        };
+        let file = file.display();
+        let line = format!("pointsman director start{hook} --config {file}");
+        self.pointsman(host, &line).map(drop)
     }
 
     /// Makes the service, rr, with every real server, forwarding as `flag` says.

@@ -6,6 +6,7 @@
 
 mod doctor;
 mod dr;
+mod failover;
 mod fwmark;
 mod lesson;
 mod nat;
@@ -41,6 +42,8 @@ enum Lab {
     Fwmark(Options),
     /// What commonly goes wrong, and how `pointsman doctor` finds it
     Doctor(Options),
+    /// Failover: two directors, a VIP that moves, and how long clients notice
+    Failover(Options),
     /// Remove what `--keep` left standing
     Remove {
         /// The lab's name, as `--name` said [default: those of all labs]
@@ -85,10 +88,18 @@ enum LabName {
     Tun,
     Fwmark,
     Doctor,
+    Failover,
 }
 
 impl LabName {
-    const ALL: [Self; 5] = [Self::Nat, Self::Dr, Self::Tun, Self::Fwmark, Self::Doctor];
+    const ALL: [Self; 6] = [
+        Self::Nat,
+        Self::Dr,
+        Self::Tun,
+        Self::Fwmark,
+        Self::Doctor,
+        Self::Failover,
+    ];
 
     fn word(self) -> &'static str {
         match self {
@@ -97,13 +108,14 @@ impl LabName {
             Self::Tun => "tun",
             Self::Fwmark => "fwmark",
             Self::Doctor => "doctor",
+            Self::Failover => "failover",
         }
     }
 
     fn method(self) -> Method {
         match self {
             Self::Nat | Self::Fwmark => Method::Nat,
-            Self::Dr | Self::Doctor => Method::DirectRouting,
+            Self::Dr | Self::Doctor | Self::Failover => Method::DirectRouting,
             Self::Tun => Method::Tunnel,
         }
     }
@@ -115,6 +127,7 @@ impl LabName {
             Self::Tun => "Load balancing by tunnelling",
             Self::Fwmark => "One service of several ports, by firewall mark",
             Self::Doctor => "What goes wrong, and how to find it",
+            Self::Failover => "Two directors, and what happens when one ends",
         }
     }
 }
@@ -127,6 +140,7 @@ pub fn run(args: &LabArgs) -> ExitCode {
         Lab::Tun(options) => teach(LabName::Tun, options),
         Lab::Fwmark(options) => teach(LabName::Fwmark, options),
         Lab::Doctor(options) => teach(LabName::Doctor, options),
+        Lab::Failover(options) => teach(LabName::Failover, options),
         Lab::Remove { name } => remove(name.as_deref()),
         Lab::Serve { name, addr, port } => match http::serve(name, *addr, *port) {
             Ok(()) => ExitCode::SUCCESS,
@@ -169,7 +183,11 @@ fn take_place(lab: LabName, options: &Options, lesson: &mut Lesson) -> Result<()
         native_xdp: options.hook == HookWord::Xdp,
         ready: false,
     };
-    let mut net = Topology::build(&plan).map_err(|error| match error {
+    let built = match lab {
+        LabName::Failover => Topology::build_pair(&plan),
+        _ => Topology::build(&plan),
+    };
+    let mut net = built.map_err(|error| match error {
         Error::Exists { name: netns } => Stop::Standing {
             netns,
             name: name.into(),
@@ -182,7 +200,13 @@ fn take_place(lab: LabName, options: &Options, lesson: &mut Lesson) -> Result<()
         LabName::Tun => tun::teach(lesson, &net),
         LabName::Fwmark => fwmark::teach(lesson, &net),
         LabName::Doctor => doctor::teach(lesson, &net),
+        LabName::Failover => failover::teach(lesson, &net),
     };
+    if !options.keep || matches!(taught, Err(Stop::Interrupted)) {
+        for host in net.hosts() {
+            let _ = std::fs::remove_file(failover::file_of(host));
+        }
+    }
     if matches!(taught, Err(Stop::Interrupted)) {
         return taught;
     }
@@ -203,6 +227,7 @@ fn remove(name: Option<&str>) -> ExitCode {
     let mut removed = 0;
     for netns in names.iter().flat_map(|name| testkit::kept(name)) {
         println!("removing {}", netns.name());
+        let _ = std::fs::remove_file(failover::file_of(&netns));
         removed += 1;
     }
     if removed == 0 {

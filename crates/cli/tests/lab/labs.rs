@@ -69,6 +69,11 @@ fn doctor() {
 }
 
 #[test]
+fn the_failover_lab_holds_what_it_claims() {
+    holds_what_it_claims(&["failover", "--json"]);
+}
+
+#[test]
 fn an_interrupted_lab_leaves_nothing_behind() {
     for signal in [Signal::SIGINT, Signal::SIGTERM] {
         let mut child = start(&["dr"]);

@@ -9,6 +9,7 @@ mod convert;
 mod direct_routing;
 mod dns;
 mod doctor;
+mod failover;
 mod fragments;
 mod ftp;
 mod fullnat;
