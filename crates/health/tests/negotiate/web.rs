@@ -15,7 +15,7 @@ pub fn nginx() -> Lab {
     lab.file(
         "nginx.conf",
         "daemon off; user root; worker_processes 1; pid HOME/pid; error_log HOME/error;
-events { worker_connections 64; }
+events { worker_connections 1024; }
 http {
   access_log HOME/access; client_body_temp_path HOME/t1; proxy_temp_path HOME/t2;
   fastcgi_temp_path HOME/t3; uwsgi_temp_path HOME/t4; scgi_temp_path HOME/t5;
