@@ -430,26 +430,17 @@ impl Variant {
 
     fn judge(&self, adverts: &[Advert]) {
         let low_source = &adverts[0].source;
-        // Runs of one source; the one advert of LOW that crosses the first one of HIGH is left out.
+        // Runs of one source. What LOW still says when HIGH has just begun crossed HIGH's first advert, and
+        // is left out.
         let mut runs: Vec<(&str, Vec<&Advert>)> = Vec::new();
         for advert in adverts {
             match runs.last_mut() {
                 Some((source, run)) if *source == advert.source => run.push(advert),
+                Some((source, run))
+                    if source != low_source
+                        && advert.priority != 0
+                        && advert.at - run[0].at < 0.1 => {}
                 _ => runs.push((&advert.source, vec![advert])),
-            }
-        }
-        let mut at = 1;
-        while at + 1 < runs.len() {
-            let crossing = runs[at].0 == low_source
-                && runs[at].1.len() == 1
-                && runs[at].1[0].priority != 0
-                && runs[at].1[0].at - runs[at - 1].1[0].at < 0.1;
-            if crossing {
-                let (_, rest) = runs.remove(at + 1);
-                runs.remove(at);
-                runs[at - 1].1.extend(rest);
-            } else {
-                at += 1;
             }
         }
         let sources: Vec<&str> = runs.iter().map(|(source, _)| *source).collect();
