@@ -50,6 +50,8 @@ fn site(words: &[String]) -> Result<VrrpSite, Failure> {
     let family = Family::from(vip.ip());
     let mut config = VrrpInstance::new("VI", interface, Vrid::new(vrid.parse()?)?, family);
     config.addresses.push(vip);
+    // As keepalived by default: yields without a word.
+    config.advert_before_yielding = false;
     let mut interval = Duration::from_secs(1);
     let mut peers = Vec::new();
     let mut scripts = Vec::new();

@@ -161,6 +161,8 @@ fn a_master_yields_to_what_is_higher_only() {
             assert_eq!(
                 effects,
                 [
+                    // So that the other one knows that it was not alone.
+                    Effect::Advert(100),
                     Effect::DropAddresses,
                     Effect::Changed(VrrpState::Master, VrrpState::Backup)
                 ]
@@ -172,6 +174,15 @@ fn a_master_yields_to_what_is_higher_only() {
             );
         }
     }
+}
+
+#[test]
+fn a_master_may_yield_without_a_word() {
+    let mut silent = config(100);
+    silent.advert_before_yielding = false;
+    let (mut script, since) = Script::master(silent);
+    let effects = script.hears(since + 100, 101, LOWER_ADDRESS);
+    assert_eq!(effects[0], Effect::DropAddresses);
 }
 
 #[test]

@@ -365,8 +365,12 @@ fn heals(method: Method) {
     };
     cut("on");
     pair.is_held_by(&[0, 1]);
+    // Both announced it, this one last.
+    pair.is_reached_at(1);
     cut("off");
     pair.is_held_by(&[0]);
+    // The survivor announces it again.
+    pair.is_reached_at(0);
     pair.answers();
 }
 

@@ -132,7 +132,7 @@ impl Default for GlobalDraft {
                 garp_extra: (Duration::ZERO, false),
                 down_timer_adverts: 3,
                 lower_prio_no_advert: false,
-                higher_prio_send_advert: false,
+                higher_prio_send_advert: true,
                 strict: false,
                 skip_check_adv_addr: false,
                 check_unicast_src: false,

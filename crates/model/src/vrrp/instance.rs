@@ -124,7 +124,7 @@ impl VrrpInstance {
             timer_expired_backup: None,
             garp: Garp::default(),
             silent_to_lower: false,
-            advert_before_yielding: false,
+            advert_before_yielding: true,
             owner_ignores_adverts: false,
             accept: true,
             skips_address_check: false,
