@@ -110,12 +110,13 @@ pub fn refresh<H: Host>(host: &H, index: u32, tag: u64, epoch: u32) -> Refreshed
         return found;
     };
     // SAFETY: slots found by index lie in the table, server records live as long as the maps.
-    let (word, addresses, server, old_way, present) = unsafe {
+    let (word, addresses, server, old_way, old_mtu, present) = unsafe {
         (
             Word(atomic::load(&raw const (*own.slot).word)),
             atomic::load(&raw const (*own.slot).new_addresses),
             atomic::load(&raw const (*own.slot).server),
             atomic::load(&raw const (*own.slot).way),
+            atomic::load(&raw const (*own.slot).mtu),
             atomic::load(&raw const (*own.slot).tag),
         )
     };
@@ -163,6 +164,10 @@ pub fn refresh<H: Host>(host: &H, index: u32, tag: u64, epoch: u32) -> Refreshed
         Route::Resolved(hop) => {
             found.code = Refreshed::HOP;
             found.hop = for_connection(hop, word, via);
+            // What was learned of a way holds as long as it is the same.
+            if found.hop.way == old_way && old_mtu != 0 && old_mtu < found.hop.mtu {
+                found.hop = NextHop::new(old_way, old_mtu);
+            }
             // SAFETY: as above.
             unsafe { Slot::set_next_hop(own.slot, tag, old_way, found.hop, epoch) };
         }

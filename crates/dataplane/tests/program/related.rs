@@ -374,6 +374,11 @@ fn a_tunnel_that_is_too_narrow_makes_the_client_send_less() {
             seen.answered(3, 4, 1280, "too-big");
             s.in_front(&asked(40000, 1280)).sent();
             s.in_front(&asked(40001, 1480)).sent();
+            // Looked up again, the way is the same and as narrow.
+            s.tables().advance_epoch();
+            let seen = s.in_front(&asked(40000, 1281));
+            seen.answered(3, 4, 1280, "too-big");
+            s.in_front(&asked(40001, 1480)).sent();
             // Eight bytes of the quoted request are enough; nobody may ask for next to nothing.
             s.behind_router(&about(&outer, 4, 68, 48))
                 .passes_untouched();
