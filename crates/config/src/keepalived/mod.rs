@@ -13,6 +13,7 @@
 //! so that the order of its parts does not matter.
 
 mod address;
+mod check_resolve;
 mod checker;
 mod define;
 mod expand;
@@ -25,6 +26,7 @@ mod keyword;
 mod lex;
 mod names;
 mod pool;
+mod process;
 mod real_server;
 mod root;
 mod route;
