@@ -26,7 +26,7 @@ pub struct Args {
     /// Only on this hook.
     #[arg(long, value_enum)]
     hook: Option<Hook>,
-    /// Scenarios, files of tests/oracle/scenarios without their ending; all when none is named.
+    /// Scenarios, files without their ending; all when none is named.
     names: Vec<String>,
 }
 
@@ -61,7 +61,9 @@ fn record(args: &Args) -> Result<()> {
         let directory = sh::root().join("tests/oracle/keepalived");
         let script = directory.join("record.sh").display().to_string();
         let from = directory.display().to_string();
-        (directory, vec!["bash".into(), script, from, "/out".into()])
+        let mut command = vec!["bash".into(), script, from, "/out".into()];
+        command.extend(args.names.iter().cloned());
+        (directory, command)
     } else {
         let oracle = build("pointsman-oracle", "oracle")?;
         let mut command = vec![oracle.display().to_string(), "record".into()];

@@ -1,10 +1,12 @@
 #!/bin/bash
 # Records what the real keepalived does to the kernel's IPVS in each scenario of this directory:
-#     record.sh SCENARIOS OUT
-# as root, on a kernel with IPVS that nobody else uses (a virtual machine). Each scenario runs in a
-# network namespace of its own; its checks are scripts whose exit status the events set.
+#     record.sh SCENARIOS OUT [NAME...]
+# as root, on a kernel with IPVS that nobody else uses (a virtual machine); all of them when none is
+# named. Each scenario runs in a network namespace of its own; its checks are scripts whose exit
+# status the events set.
 set -u
 scenarios=$1 out=$2
+shift 2
 modprobe -a ip_vs ip_vs_rr ip_vs_wrr ip_vs_wlc ip_vs_lc ip_vs_sh ip_vs_mh || exit 1
 
 # Waits until every check has run three times since, and what came of it is done.
@@ -66,7 +68,8 @@ play() {
     kill "$(cat "$dir/pid" 2>/dev/null)" 2>/dev/null
 }
 
-all=("$scenarios"/*.scenario)
+all=("$@")
+[ $# -gt 0 ] || all=("$scenarios"/*.scenario)
 for ((i = 0; i < ${#all[@]}; i += 7)); do
     for file in "${all[@]:i:7}"; do
         play "$(basename "$file" .scenario)" &
