@@ -46,6 +46,19 @@ fn a_configuration_with_everything_in_it_comes_back() {
     );
 }
 
+#[test]
+fn what_nobody_asked_for_is_not_written() {
+    let text = "vrrp_instance a {\ninterface lan\nvirtual_router_id 7\nvirtual_ipaddress {\n192.0.2.1/24\n}\n}\n";
+    let site = read(text).site;
+    let written = write(&site);
+    for word in ["eth0", "default_interface", "vmac", "nftables"] {
+        assert!(!written.contains(word), "{word}: {written}");
+    }
+    comes_back(&format!(
+        "global_defs {{\ndefault_interface lan\nnftables t\n}}\n{text}"
+    ));
+}
+
 /// Lines as they may stand in each kind of block, good ones and bad ones.
 const GLOBAL: &[&str] = &[
     "router_id \"a b#c\"",
@@ -63,6 +76,11 @@ const GLOBAL: &[&str] = &[
     "script_user x:y",
     "vrrp_garp_interval 0.000001",
     "webhook http://x/y 2.5",
+    "default_interface lan",
+    "vmac_prefix v",
+    "vmac_addr_prefix vrrp",
+    "nftables",
+    "nftables_priority 3",
     "bogus",
 ];
 const INSTANCE: &[&str] = &[

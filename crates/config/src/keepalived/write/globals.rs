@@ -1,3 +1,4 @@
+use pointsman_model::vrrp::VrrpGlobals;
 use pointsman_model::{Fifo, FlushOnStop, Globals, Site};
 
 use super::{Writer, seconds, user, word};
@@ -5,20 +6,43 @@ use super::{Writer, seconds, user, word};
 pub fn write(out: &mut Writer, site: &Site) {
     out.block("global_defs", |out| {
         globals(out, &site.globals);
-        let vrrp = &site.vrrp.globals;
-        out.word("default_interface", Some(&vrrp.default_interface));
-        out.flag("dynamic_interfaces", vrrp.dynamic_interfaces);
-        out.time("vrrp_startup_delay", vrrp.startup_delay);
-        out.time("vrrp_delay_after_boot", vrrp.delay_after_boot);
-        out.time("vrrp_garp_interval", vrrp.garp_interval);
-        out.time("vrrp_gna_interval", vrrp.gna_interval);
-        out.boolean("log_unknown_vrids", vrrp.log_unknown_vrids);
-        out.word("vmac_prefix", Some(&vrrp.vmac_prefix));
-        out.word("vmac_addr_prefix", Some(&vrrp.vmac_addr_prefix));
-        out.word("nftables", Some(&vrrp.nftables_table));
-        out.value("nftables_priority", Some(vrrp.nftables_priority));
-        out.flag("nftables_counters", vrrp.nftables_counters);
+        vrrp(out, &site.vrrp.globals);
     });
+}
+
+/// What is as it would be without a word is left out: keepalived warns of an `eth0` that is not there, and takes
+/// `nftables` for a wish to use that.
+fn vrrp(out: &mut Writer, globals: &VrrpGlobals) {
+    let default = VrrpGlobals::default();
+    let names = [
+        (
+            "default_interface",
+            &globals.default_interface,
+            default.default_interface,
+        ),
+        ("vmac_prefix", &globals.vmac_prefix, default.vmac_prefix),
+        (
+            "vmac_addr_prefix",
+            &globals.vmac_addr_prefix,
+            default.vmac_addr_prefix,
+        ),
+        ("nftables", &globals.nftables_table, default.nftables_table),
+    ];
+    for (keyword, name, usual) in names {
+        out.word(keyword, (*name != usual).then_some(name));
+    }
+    let priority = globals.nftables_priority;
+    out.value(
+        "nftables_priority",
+        (priority != default.nftables_priority).then_some(priority),
+    );
+    out.flag("nftables_counters", globals.nftables_counters);
+    out.flag("dynamic_interfaces", globals.dynamic_interfaces);
+    out.time("vrrp_startup_delay", globals.startup_delay);
+    out.time("vrrp_delay_after_boot", globals.delay_after_boot);
+    out.time("vrrp_garp_interval", globals.garp_interval);
+    out.time("vrrp_gna_interval", globals.gna_interval);
+    out.boolean("log_unknown_vrids", globals.log_unknown_vrids);
 }
 
 fn globals(out: &mut Writer, globals: &Globals) {
