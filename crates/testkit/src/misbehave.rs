@@ -96,12 +96,23 @@ fn accept(listener: &TcpListener, behaviour: Behaviour, stop: &Arc<AtomicBool>) 
                     let _ = serve(stream, behaviour, &stopped);
                 }));
             }
-            Err(_) => thread::sleep(Duration::from_millis(2)),
+            Err(_) => await_connection(listener),
         }
     }
     for thread in serving {
         let _ = thread.join();
     }
+}
+
+/// Waits for a client, for a tick at most.
+fn await_connection(listener: &TcpListener) {
+    let mut poll = libc::pollfd {
+        fd: listener.as_raw_fd(),
+        events: libc::POLLIN,
+        revents: 0,
+    };
+    // SAFETY: one pollfd, and one is said. Whatever it returns, the caller tries again.
+    unsafe { libc::poll(&raw mut poll, 1, TICK.as_millis() as libc::c_int) };
 }
 
 fn serve(mut stream: TcpStream, behaviour: Behaviour, stop: &AtomicBool) -> io::Result<()> {
