@@ -11,6 +11,7 @@ mod kernels;
 mod oracle;
 mod setup;
 mod sh;
+mod soak;
 mod test;
 mod vm;
 
@@ -34,6 +35,7 @@ enum Command {
     Bench(bench::Args),
     Kernels(kernels::Args),
     Oracle(oracle::Args),
+    Soak(soak::Args),
     Vm(vm::command::Args),
 }
 
@@ -45,6 +47,7 @@ fn main() -> ExitCode {
         Command::Bench(args) => bench::main(&args),
         Command::Kernels(args) => kernels::main(&args),
         Command::Oracle(args) => oracle::main(&args),
+        Command::Soak(args) => soak::main(&args),
         Command::Vm(args) => vm::command::main(&args),
     };
     match result {

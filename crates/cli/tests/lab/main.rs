@@ -24,6 +24,7 @@ mod nat;
 mod scale;
 mod sip;
 mod site;
+mod soak;
 mod survival;
 mod tunnel;
 
