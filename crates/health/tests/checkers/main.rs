@@ -7,8 +7,12 @@
 #[expect(dead_code, reason = "half of it is for negotiate checks")]
 mod common;
 mod engine;
+mod load;
 mod matrix;
 mod servers;
+#[path = "../../examples/load/stage.rs"]
+#[expect(dead_code, reason = "some of it is for the example to print")]
+mod stage;
 
 use std::time::Duration;
 
