@@ -76,6 +76,8 @@ const GLOBAL: &[&str] = &[
     "script_user x:y",
     "vrrp_garp_interval 0.000001",
     "webhook http://x/y 2.5",
+    "smtp_tls always",
+    "smtp_tls starttls",
     "default_interface lan",
     "vmac_prefix v",
     "vmac_addr_prefix vrrp",

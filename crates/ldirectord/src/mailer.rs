@@ -102,6 +102,7 @@ fn letter(mail: &Mail) -> Letter {
         mail: Some(pointsman_model::Mail {
             server: mail.server.clone(),
             port: SMTP_PORT,
+            tls: pointsman_model::MailTls::Off,
             helo: None,
             from: mail.from.clone().unwrap_or_else(us),
             to: mail.to.split(',').map(|to| to.trim().to_owned()).collect(),

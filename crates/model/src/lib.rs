@@ -31,7 +31,7 @@ pub use counters::{Counters, RateEstimator, Rates};
 pub use daemon::{DaemonRole, DaemonSpec, DaemonView};
 pub use error::Error;
 pub use mark::{MarkRule, PortRange};
-pub use notify::{Fifo, Mail, Script, ScriptUser, Webhook};
+pub use notify::{Fifo, Mail, MailTls, Script, ScriptUser, Webhook};
 pub use rules::Rules;
 pub use scheduler::{SchedFlags, Scheduler};
 pub use server::{

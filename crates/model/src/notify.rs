@@ -74,6 +74,9 @@ pub struct Mail {
     pub server: Option<String>,
     /// Its port, host order.
     pub port: u16,
+    /// Whether the dialogue is encrypted.
+    #[serde(default)]
+    pub tls: MailTls,
     /// What HELO says; `None` for the host's name.
     #[serde(default)]
     pub helo: Option<String>,
@@ -83,6 +86,20 @@ pub struct Mail {
     pub to: Vec<String>,
     /// Bound on each step of the dialogue.
     pub timeout: Duration,
+}
+
+/// Whether an SMTP server is spoken to by TLS. Its certificate must be of the name it is called by, and signed by somebody
+/// the system trusts; nothing is sent otherwise.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum MailTls {
+    /// In clear text, as keepalived does.
+    #[default]
+    Off,
+    /// From STARTTLS on (port 25 or 587).
+    Starttls,
+    /// From the first byte (port 465).
+    Always,
 }
 
 /// An HTTP address that each event is posted to as one JSON object.

@@ -67,6 +67,7 @@ fn cut(mut text: String, bytes: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use pointsman_model::MailTls;
     use std::time::Duration;
 
     #[test]
@@ -74,6 +75,7 @@ mod tests {
         let mail = Mail {
             server: None,
             port: 25,
+            tls: MailTls::Off,
             helo: None,
             from: "lb <lb@example.org>".into(),
             to: vec!["a@example.org".into(), "b@example.org".into()],

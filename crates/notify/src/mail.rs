@@ -3,9 +3,10 @@
 use std::time::{Duration, Instant, SystemTime};
 
 use lettre::address::Envelope;
+use lettre::transport::smtp::client::{Tls, TlsParameters};
 use lettre::transport::smtp::extension::ClientId;
 use lettre::{Address, AsyncSendmailTransport, AsyncSmtpTransport, AsyncTransport, Tokio1Executor};
-use pointsman_model::Mail;
+use pointsman_model::{Mail, MailTls};
 use tokio::sync::mpsc;
 
 use crate::Letter;
@@ -57,17 +58,29 @@ async fn send(letter: &Letter, mail: &Mail) -> Result<(), Unsent> {
             .await
             .map_err(Unsent::Sendmail);
     };
+    let refused = |source| Unsent::Smtp {
+        server: format!("{server}:{}", mail.port),
+        source,
+    };
     let helo = mail.helo.clone().or_else(host_name);
     let helo = helo.unwrap_or_else(|| "localhost".into());
     let transport = AsyncSmtpTransport::<Tokio1Executor>::builder_dangerous(server)
         .port(mail.port)
         .hello_name(ClientId::Domain(helo))
         .timeout(Some(mail.timeout))
+        .tls(tls(mail.tls, server).map_err(refused)?)
         .build();
     let sent = transport.send_raw(&envelope, &text).await;
-    sent.map(drop).map_err(|source| Unsent::Smtp {
-        server: format!("{server}:{}", mail.port),
-        source,
+    sent.map(drop).map_err(refused)
+}
+
+/// What is wanted of a server that is called `name`; who may sign for it, the system says.
+fn tls(wanted: MailTls, name: &str) -> Result<Tls, lettre::transport::smtp::Error> {
+    let parameters = || TlsParameters::new_rustls(name.to_owned());
+    Ok(match wanted {
+        MailTls::Off => Tls::None,
+        MailTls::Starttls => Tls::Required(parameters()?),
+        MailTls::Always => Tls::Wrapper(parameters()?),
     })
 }
 

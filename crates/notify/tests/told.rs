@@ -1,104 +1,39 @@
 //! Everybody who can be told, for real: exim, readers of FIFOs, an HTTP server, scripts. Needs root.
 
+mod support;
+
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpListener;
-use std::os::unix::fs::chown;
 use std::path::Path;
-use std::process::{Child, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use nix::unistd::User;
-use pointsman_model::{Fifo, Globals, Mail, Script, ScriptUser, Webhook};
+use pointsman_model::{Fifo, Globals, Mail, MailTls, Script, ScriptUser, Webhook};
 use pointsman_notify::{Letter, Lost, Notice, Notifier, Topic, keepalived};
 use pointsman_testkit::{Names, Netns, wait_until};
 use serde_json::json;
+use support::{PATIENCE, exim, run};
 use tempfile::TempDir;
 
-const PATIENCE: Duration = Duration::from_secs(60);
-
-/// Runs a future in a namespace.
-fn run<T: Send>(netns: &Netns, f: impl AsyncFnOnce() -> T + Send) -> T {
-    netns.run(|| {
-        tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .unwrap()
-            .block_on(f())
-    })
-}
-
-/// A process that ends with its test.
-struct Running(Child);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-fn exim(netns: &Netns, home: &Path) -> Running {
-    let config = home.join("exim.conf");
-    let text = "primary_hostname = mx.example.org
-spool_directory = HOME/spool
-log_file_path = HOME/%slog
-pid_file_path = HOME/pid
-exim_path = /usr/sbin/exim4
-daemon_smtp_ports = 25
-local_interfaces = 127.0.0.1
+/// Whatever comes is taken.
+const PLAIN: &str = "daemon_smtp_ports = 25
 tls_advertise_hosts =
-host_lookup =
-rfc1413_query_timeout = 0s
 acl_smtp_rcpt = accept
 acl_smtp_data = accept
 begin acl
-begin routers
-all:
-  driver = accept
-  transport = box
-begin transports
-box:
-  driver = appendfile
-  file = HOME/box
-  user = Debian-exim
-begin retry
 ";
-    fs::write(&config, text.replace("HOME", &home.display().to_string())).unwrap();
-    let user = User::from_name("Debian-exim")
-        .unwrap()
-        .expect("exim is installed");
-    let spool = home.join("spool");
-    fs::create_dir(&spool).unwrap();
-    for path in [home, &spool] {
-        chown(path, Some(user.uid.as_raw()), Some(user.gid.as_raw())).unwrap();
-    }
-    let mut command = netns.command("/usr/sbin/exim4");
-    command
-        .arg("-C")
-        .arg(&config)
-        .arg("-bdf")
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null());
-    let exim = Running(command.spawn().unwrap());
-    wait_until("exim to listen", PATIENCE, || {
-        netns.run(|| std::net::TcpStream::connect("127.0.0.1:25").ok())
-    })
-    .unwrap();
-    exim
-}
 
 #[test]
 fn exim_takes_the_mail() {
     let netns = Netns::new(&Names::transient(), "mail").unwrap();
     let directory = TempDir::new().unwrap();
-    let _exim = exim(&netns, directory.path());
+    let _exim = exim(&netns, directory.path(), PLAIN);
     let globals = Globals {
         mail: Some(Mail {
             server: Some("127.0.0.1".into()),
             port: 25,
+            tls: MailTls::Off,
             helo: Some("lb.example.org".into()),
             from: "Balancer <lb@example.org>".into(),
             to: vec!["one@example.org".into(), "Two <two@example.org>".into()],
@@ -259,6 +194,7 @@ fn a_flood_is_bounded_and_counted() {
     let mail = Mail {
         server: Some("127.0.0.1".into()),
         port: 25,
+        tls: MailTls::Off,
         helo: None,
         from: "lb@example.org".into(),
         to: vec!["one@example.org".into()],

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use pointsman_model::{
-    CheckKind, Globals, Mail, PoolServer, Script, ServerKey, ServiceKey, SorryServer, VirtualId,
-    VirtualName, VirtualServer,
+    CheckKind, Globals, Mail, MailTls, PoolServer, Script, ServerKey, ServiceKey, SorryServer,
+    VirtualId, VirtualName, VirtualServer,
 };
 
 use super::Converted;
@@ -84,6 +84,7 @@ fn virtual_server(
         let wanted = Mail {
             server: email.smtp,
             port: 25,
+            tls: MailTls::Off,
             helo: None,
             from: config
                 .globals

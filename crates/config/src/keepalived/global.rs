@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use pointsman_model::vrrp::{VrrpGlobals, VrrpVersion};
 use pointsman_model::{
-    BoundedScript, DaemonRole, DaemonSpec, Fifo, FlushOnStop, Globals, Mail, Script, SyncDaemon,
-    Timeouts, Webhook,
+    BoundedScript, DaemonRole, DaemonSpec, Fifo, FlushOnStop, Globals, Mail, MailTls, Script,
+    SyncDaemon, Timeouts, Webhook,
 };
 
 use super::checker::LONGEST;
@@ -44,6 +44,7 @@ pub struct GlobalDraft {
     recipients: Vec<String>,
     from: Option<String>,
     server: Option<(String, u16)>,
+    tls: MailTls,
     helo: Option<String>,
     smtp_timeout: Duration,
     /// `startup_script`.
@@ -144,6 +145,7 @@ impl Default for GlobalDraft {
             recipients: Vec::new(),
             from: None,
             server: None,
+            tls: MailTls::Off,
             helo: None,
             smtp_timeout: Duration::from_secs(30),
             startup: None,
@@ -174,6 +176,7 @@ impl GlobalDraft {
             self.globals.mail = Some(Mail {
                 server: Some(server),
                 port,
+                tls: self.tls,
                 helo: self.helo.take(),
                 from: self
                     .from
@@ -222,6 +225,10 @@ impl GlobalDraft {
     }
 }
 
+/// How mail is encrypted.
+const SMTP_TLS: &[(&str, MailTls)] =
+    &[("starttls", MailTls::Starttls), ("always", MailTls::Always)];
+
 /// Identity, mail and notification.
 pub const MAIL: &[Keyword<GlobalDraft>] = &[
     Keyword::sets("router_id", "STRING", |r, d, a| {
@@ -244,6 +251,9 @@ pub const MAIL: &[Keyword<GlobalDraft>] = &[
         let host = r.text(a, "a host");
         let port = a.take().and_then(|word| r.port_of(word)).unwrap_or(25);
         d.server = host.map(|host| (host, port));
+    }),
+    Keyword::sets("smtp_tls", "starttls|always", |r, d, a| {
+        d.tls = r.choice(a, SMTP_TLS).unwrap_or(d.tls);
     }),
     Keyword::sets("smtp_helo_name", "NAME", |r, d, a| {
         d.helo = r.text(a, "a name")

@@ -1,5 +1,5 @@
 use pointsman_model::vrrp::VrrpGlobals;
-use pointsman_model::{Fifo, FlushOnStop, Globals, Site};
+use pointsman_model::{Fifo, FlushOnStop, Globals, MailTls, Site};
 
 use super::{Writer, seconds, user, word};
 
@@ -55,6 +55,11 @@ fn globals(out: &mut Writer, globals: &Globals) {
                 });
                 out.word("notification_email_from", Some(&mail.from));
                 out.line(format_args!("smtp_server {} {}", word(server), mail.port));
+                match mail.tls {
+                    MailTls::Off => {}
+                    MailTls::Starttls => out.line("smtp_tls starttls"),
+                    MailTls::Always => out.line("smtp_tls always"),
+                }
                 out.word("smtp_helo_name", mail.helo.as_deref());
                 out.value("smtp_connect_timeout", Some(mail.timeout.as_secs()));
             }
