@@ -15,10 +15,12 @@ use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 use tokio::runtime::Runtime;
 
-use crate::server::{MarkRequest, ReloadRequest, StopRequest, VariableRequest, ZeroRequest};
+use crate::server::{
+    LdirectordEnd, MarkRequest, ReloadRequest, StopRequest, VariableRequest, ZeroRequest,
+};
 use crate::{
-    Change, DropCount, Location, LocationError, RefusedChange, Reloaded, SiteView, Status,
-    StopReport, Table, Totals, text,
+    Change, DropCount, LdirectordView, Location, LocationError, RefusedChange, Reloaded, SiteView,
+    Status, StopReport, Table, Totals, text,
 };
 
 /// Changes per call of a batch: large enough that the call costs nothing, small enough that the
@@ -402,6 +404,35 @@ impl Client {
     /// As [`Client::add_service`].
     pub fn site(&self) -> Result<Option<SiteView>, Error> {
         self.call(Method::GET, "/v1/site", NOTHING)
+    }
+
+    /// What each ldirectord told of its servers.
+    ///
+    /// # Errors
+    /// As [`Client::add_service`].
+    pub fn ldirectords(&self) -> Result<Vec<LdirectordView>, Error> {
+        self.call(Method::GET, "/v1/ldirectord", NOTHING)
+    }
+
+    /// Tells how the servers of an ldirectord stand.
+    ///
+    /// # Errors
+    /// As [`Client::add_service`].
+    pub fn ldirectord_tells(&self, view: &LdirectordView) -> Result<(), Error> {
+        self.call(Method::POST, "/v1/ldirectord", Some(view))
+    }
+
+    /// Nothing more will be told of that file's servers.
+    ///
+    /// # Errors
+    /// As [`Client::add_service`].
+    pub fn ldirectord_ends(&self, file: &str) -> Result<(), Error> {
+        let file = file.to_owned();
+        self.call(
+            Method::DELETE,
+            "/v1/ldirectord",
+            Some(&LdirectordEnd { file }),
+        )
     }
 
     /// Has it read its configuration again, or another file. A refusal is an answer, not an error.

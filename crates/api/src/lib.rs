@@ -21,6 +21,7 @@
 //! | `GET /v1/connections` | the connection table |
 //! | `GET /v1/totals`, `/v1/drops?all=true`, `/v1/status`, `/v1/table` | counters, losses, the daemon, table sizes |
 //! | `GET /v1/site` | the configuration that the director follows: virtual servers, checks, VRRP; `null` without one |
+//! | `GET POST DELETE /v1/ldirectord` | what each ldirectord told of its servers; one tells; `{"file": …}` told for the last time |
 //! | `POST /v1/reload` | read it again, or `{"file": …}`: a [`Reloaded`]; 422 when it is refused |
 //! | `GET /metrics` | everything counted, as Prometheus reads it |
 //! | `POST /v1/stop` | end the director, `{"keep_forwarding": true}` leaves the kernel side in place |
@@ -40,8 +41,8 @@ pub use location::{Location, LocationError};
 pub use pointsman_model::Change;
 pub use server::{Command, Reply, serve, serve_metrics};
 pub use site::{
-    CheckView, LostNotices, ProbeTotals, RealServerView, RefusedFile, Reloaded, SiteView,
-    VirtualServerView,
+    CheckView, LdirectordView, LostNotices, ProbeTotals, RealServerView, RefusedFile, Reloaded,
+    SiteView, VirtualServerView,
 };
 pub use types::{
     DropCount, Hook, InterfaceStatus, NextHopStatus, RefusedChange, Status, StopReport, Table,

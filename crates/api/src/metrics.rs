@@ -8,7 +8,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
-use crate::{DropCount, SiteView, Status, Totals};
+use crate::{DropCount, LdirectordView, SiteView, Status, Totals, VirtualServerView};
 
 type Labels = Vec<(&'static str, String)>;
 type Counts = Family<Labels, Counter>;
@@ -21,6 +21,7 @@ pub(crate) struct Sources {
     pub drops: Vec<DropCount>,
     pub services: Vec<ServiceView>,
     pub site: Option<SiteView>,
+    pub ldirectords: Vec<LdirectordView>,
 }
 
 /// The text of a scrape.
@@ -28,8 +29,12 @@ pub(crate) fn text(sources: &Sources) -> String {
     let mut registry = Registry::with_prefix("pointsman");
     director(&mut registry, sources);
     services(&mut registry, &sources.services);
+    let site = sources.site.iter().map(|site| &site.virtual_servers);
+    let ldirectords = sources.ldirectords.iter().map(|told| &told.virtual_servers);
+    pools(&mut registry, site.chain(ldirectords).flatten());
+    told(&mut registry, &sources.ldirectords);
     if let Some(site) = &sources.site {
-        pools(&mut registry, site);
+        checking(&mut registry, site);
         vrrp(&mut registry, site);
     }
     let mut text = String::new();
@@ -183,7 +188,7 @@ fn services(registry: &mut Registry, services: &[ServiceView]) {
     );
 }
 
-fn pools(registry: &mut Registry, site: &SiteView) {
+fn pools<'a>(registry: &mut Registry, pools: impl Iterator<Item = &'a VirtualServerView>) {
     let mut up = Vec::new();
     let mut live = Vec::new();
     let mut sorry = Vec::new();
@@ -192,7 +197,7 @@ fn pools(registry: &mut Registry, site: &SiteView) {
     let mut check_up = Vec::new();
     let mut probes = Vec::new();
     let mut failures = Vec::new();
-    for pool in &site.virtual_servers {
+    for pool in pools {
         let labels = vec![("virtual_server", pool.name.clone())];
         up.push((labels.clone(), pool.up.into()));
         live.push((labels.clone(), pool.live_weight));
@@ -213,7 +218,6 @@ fn pools(registry: &mut Registry, site: &SiteView) {
         }
     }
     let mut metrics = Metrics(registry);
-    let plain = |value: u64| [(Labels::new(), value)];
     metrics.gauges(
         "virtual_server_up",
         "Whether a virtual server has its quorum",
@@ -242,6 +246,24 @@ fn pools(registry: &mut Registry, site: &SiteView) {
     metrics.gauges("check_up", "What a check says", check_up);
     metrics.counts("check_probes", "Probes of a check", probes);
     metrics.counts("check_failures", "Probes of a check that failed", failures);
+}
+
+/// When each ldirectord told its part of the above.
+fn told(registry: &mut Registry, ldirectords: &[LdirectordView]) {
+    let told = ldirectords.iter().map(|told| {
+        let labels = vec![("file", told.file.clone())];
+        (labels, told.told_at)
+    });
+    Metrics(registry).gauges(
+        "ldirectord_told_seconds",
+        "When an ldirectord last told of its servers, in Unix seconds",
+        told,
+    );
+}
+
+fn checking(registry: &mut Registry, site: &SiteView) {
+    let mut metrics = Metrics(registry);
+    let plain = |value: u64| [(Labels::new(), value)];
     metrics.counts(
         "late_probes",
         "Probes begun later than due by more than 5 % of their interval",

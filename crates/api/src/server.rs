@@ -17,7 +17,8 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::metrics::{self, Sources};
 use crate::{
-    Change, DropCount, RefusedChange, Reloaded, SiteView, Status, StopReport, Table, Totals, text,
+    Change, DropCount, LdirectordView, RefusedChange, Reloaded, SiteView, Status, StopReport,
+    Table, Totals, text,
 };
 
 /// Largest request: a batch of a hundred thousand changes has a tenth of it.
@@ -63,6 +64,12 @@ pub enum Command {
     Status(Reply<Status>),
     /// The configuration it follows, as it stands; `None` without one.
     Site(Reply<Option<SiteView>>),
+    /// What each ldirectord told of its servers.
+    Ldirectords(Reply<Vec<LdirectordView>>),
+    /// An ldirectord tells of its servers.
+    LdirectordTells(LdirectordView, Reply<()>),
+    /// The ldirectord of this file has nothing more to tell.
+    LdirectordEnds(String, Reply<()>),
     /// Read the configuration again.
     Reload {
         /// Another file than before.
@@ -105,6 +112,12 @@ pub(crate) struct MarkRequest {
 pub(crate) struct StopRequest {
     #[serde(default)]
     pub keep_forwarding: bool,
+}
+
+/// Body of `DELETE /v1/ldirectord`.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct LdirectordEnd {
+    pub file: String,
 }
 
 /// Body of `POST /v1/reload`.
@@ -190,6 +203,12 @@ fn router(commands: mpsc::Sender<Command>) -> Router {
         .route("/v1/drops", get(drops))
         .route("/v1/status", get(status))
         .route("/v1/site", get(site))
+        .route(
+            "/v1/ldirectord",
+            get(ldirectords)
+                .post(ldirectord_tells)
+                .delete(ldirectord_ends),
+        )
         .route("/v1/reload", post(reload))
         .route("/metrics", get(all_metrics))
         .route("/v1/stop", post(stop))
@@ -527,6 +546,24 @@ async fn site(State(owner): State<Owner>) -> Answer {
     owner.answer(Command::Site).await
 }
 
+async fn ldirectords(State(owner): State<Owner>) -> Answer {
+    owner.answer(Command::Ldirectords).await
+}
+
+async fn ldirectord_tells(State(owner): State<Owner>, bytes: Bytes) -> Answer {
+    let view = body(&bytes)?;
+    owner
+        .answer(|reply| Command::LdirectordTells(view, reply))
+        .await
+}
+
+async fn ldirectord_ends(State(owner): State<Owner>, bytes: Bytes) -> Answer {
+    let LdirectordEnd { file } = body(&bytes)?;
+    owner
+        .answer(|reply| Command::LdirectordEnds(file, reply))
+        .await
+}
+
 async fn reload(State(owner): State<Owner>, bytes: Bytes) -> Answer {
     let ReloadRequest { file } = body(&bytes)?;
     let reloaded = owner.ask(|reply| Command::Reload { file, reply }).await?;
@@ -547,6 +584,7 @@ async fn all_metrics(State(owner): State<Owner>) -> Answer {
             .await?,
         services: owner.ask(Command::Services).await?,
         site: owner.ask(Command::Site).await?,
+        ldirectords: owner.ask(Command::Ldirectords).await?,
     };
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     Ok(([(header::CONTENT_TYPE, kind)], metrics::text(&sources)).into_response())

@@ -65,6 +65,29 @@ pub struct VirtualServerView {
     pub real_servers: Vec<RealServerView>,
 }
 
+/// Virtual servers that a `pointsman ldirectord` checks and keeps in the director's table, as it told last.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LdirectordView {
+    /// Its configuration.
+    pub file: String,
+    /// Its process.
+    pub pid: u32,
+    /// It tells at least so often, in seconds.
+    pub every_secs: u64,
+    /// When it told this. The director sets it, and what is known of the table.
+    #[serde(default)]
+    pub told_at: u64,
+    /// Its virtual servers, in configuration order; a fallback server is their sorry server.
+    pub virtual_servers: Vec<VirtualServerView>,
+}
+
+impl LdirectordView {
+    /// Whether it should have told again long before `now`.
+    pub fn is_silent(&self, now: u64) -> bool {
+        now.saturating_sub(self.told_at) > 3 * self.every_secs + 5
+    }
+}
+
 /// A real server of a virtual server.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RealServerView {

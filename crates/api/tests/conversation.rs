@@ -171,6 +171,9 @@ async fn own(mut commands: mpsc::Receiver<Command>) -> Vec<Change> {
             | Command::Totals(_)
             | Command::Status(_)
             | Command::Site(_)
+            | Command::Ldirectords(_)
+            | Command::LdirectordTells(..)
+            | Command::LdirectordEnds(..)
             | Command::Reload { .. } => {}
         }
     }

@@ -3,12 +3,13 @@
 use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::process::ExitCode;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use pointsman_api::{
-    CheckView, Client, Error as ApiError, RealServerView, SiteView, Status, VirtualServerView,
+    CheckView, Client, Error as ApiError, LdirectordView, RealServerView, SiteView, Status,
+    VirtualServerView,
 };
 use pointsman_model::vrrp::{VrrpInstanceView, VrrpState};
 
@@ -42,13 +43,18 @@ fn status(args: &StatusArgs) -> anyhow::Result<ExitCode> {
         }
         answer => answer?,
     };
-    let site = client.site()?;
-    let problems = site.as_ref().map_or(0, problems) + director.warnings.len();
+    let (site, ldirectords) = (client.site()?, client.ldirectords()?);
+    let clock = Clock::now();
+    let all = All {
+        director: &director,
+        site: site.as_ref(),
+        ldirectords: &ldirectords,
+    };
+    let problems = all.problems(&clock);
     if args.json {
-        let all = serde_json::json!({ "director": director, "site": site });
         say(&(serde_json::to_string_pretty(&all)? + "\n"));
     } else {
-        say(&text(&director, site.as_ref(), Clock::now()));
+        say(&text(&all, &clock));
     }
     Ok(if problems == 0 {
         ExitCode::SUCCESS
@@ -100,38 +106,63 @@ fn ago(secs: u64) -> String {
     }
 }
 
-/// How many things are not as they should be.
-fn problems(site: &SiteView) -> usize {
-    let pools = &site.virtual_servers;
-    let down = pools.iter().filter(|pool| !pool.up).count();
-    let servers = pools.iter().flat_map(|pool| &pool.real_servers);
-    let out = servers.filter(|server| !server.up).count();
-    down + out + faults(site) + usize::from(site.refused.is_some())
+/// Everything there is to tell.
+#[derive(serde::Serialize)]
+struct All<'a> {
+    director: &'a Status,
+    site: Option<&'a SiteView>,
+    #[serde(rename = "ldirectord")]
+    ldirectords: &'a [LdirectordView],
 }
 
-fn faults(site: &SiteView) -> usize {
-    let instances = site.vrrp.instances.iter();
-    instances.filter(|i| i.state == VrrpState::Fault).count()
+impl All<'_> {
+    /// Virtual servers, whoever checks them.
+    fn pools(&self) -> impl Iterator<Item = &VirtualServerView> {
+        let site = self.site.iter().map(|site| &site.virtual_servers);
+        let ldirectords = self.ldirectords.iter().map(|told| &told.virtual_servers);
+        site.chain(ldirectords).flatten()
+    }
+
+    fn faults(&self) -> usize {
+        let instances = self.site.iter().flat_map(|site| &site.vrrp.instances);
+        instances.filter(|i| i.state == VrrpState::Fault).count()
+    }
+
+    fn silent(&self, clock: &Clock) -> impl Iterator<Item = &LdirectordView> {
+        let now = clock.now;
+        self.ldirectords
+            .iter()
+            .filter(move |told| told.is_silent(now))
+    }
+
+    /// How many things are not as they should be.
+    fn problems(&self, clock: &Clock) -> usize {
+        let down = self.pools().filter(|pool| !pool.up).count();
+        let servers = self.pools().flat_map(|pool| &pool.real_servers);
+        let out = servers.filter(|server| !server.up).count();
+        let refused = self.site.is_some_and(|site| site.refused.is_some());
+        let silent = self.silent(clock).count();
+        down + out + self.faults() + silent + usize::from(refused) + self.director.warnings.len()
+    }
 }
 
-fn text(director: &Status, site: Option<&SiteView>, clock: Clock) -> String {
+fn text(all: &All<'_>, clock: &Clock) -> String {
     let mut text = String::new();
-    let uptime = Duration::from_secs(director.uptime_secs);
-    let Some(site) = site else {
+    let director = all.director;
+    let up = ago(director.uptime_secs);
+    if all.site.is_none() && all.ldirectords.is_empty() {
         let _ = writeln!(
             text,
-            "the director runs for {} and follows no configuration; {} services, {} real servers",
-            ago(uptime.as_secs()),
-            director.tables.services,
-            director.tables.servers
+            "the director runs for {up} and follows no configuration; {} services, {} real servers",
+            director.tables.services, director.tables.servers
         );
         warnings(&mut text, director);
         text.push_str("more: pointsman director status, ipvsadm -Ln\n");
         return text;
-    };
-    headline(&mut text, site);
+    }
+    headline(&mut text, all, clock);
     warnings(&mut text, director);
-    if let Some(refused) = &site.refused {
+    if let Some(refused) = all.site.and_then(|site| site.refused.as_ref()) {
         let _ = writeln!(
             text,
             "REFUSED  {} ({}); what was read before goes on",
@@ -142,62 +173,86 @@ fn text(director: &Status, site: Option<&SiteView>, clock: Clock) -> String {
             let _ = writeln!(text, "         {line}");
         }
     }
-    let mut instances: Vec<_> = site.vrrp.instances.iter().collect();
+    for told in all.silent(clock) {
+        let _ = writeln!(
+            text,
+            "SILENT   ldirectord {} (process {}): nothing heard {}; its servers stay as they are",
+            told.file,
+            told.pid,
+            clock.since(told.told_at)
+        );
+    }
+    let mut instances: Vec<_> = all.site.iter().flat_map(|s| &s.vrrp.instances).collect();
     instances.sort_by_key(|instance| instance.state != VrrpState::Fault);
     for instance in instances {
-        vrrp(&mut text, instance, &clock);
+        vrrp(&mut text, instance, clock);
     }
-    let mut pools: Vec<_> = site.virtual_servers.iter().collect();
+    let mut pools: Vec<_> = all.pools().collect();
     pools.sort_by_key(|pool| {
         let all_in = pool.real_servers.iter().all(|server| server.up);
         (pool.up, all_in)
     });
     for pool in pools {
-        virtual_server(&mut text, pool, &clock);
+        virtual_server(&mut text, pool, clock);
     }
-    let lost = &site.lost;
-    let lost = lost.scripts + lost.lines + lost.letters + lost.events;
-    if lost > 0 {
-        let _ = writeln!(
-            text,
-            "{lost} notifications were lost, since too many came at once"
-        );
-    }
+    sources(&mut text, all, clock);
     let _ = writeln!(
         text,
-        "{} read {}; director up for {}, {} connections",
-        site.file,
-        clock.since(site.read_at),
-        ago(uptime.as_secs()),
+        "director up for {up}, {} connections",
         director.tables.connections
     );
     text
 }
 
-fn headline(text: &mut String, site: &SiteView) {
-    let pools = &site.virtual_servers;
-    let down = pools.iter().filter(|pool| !pool.up).count();
-    let servers: Vec<_> = pools.iter().flat_map(|pool| &pool.real_servers).collect();
-    let out = servers.iter().filter(|server| !server.up).count();
-    let faults = faults(site);
-    if down + out + faults == 0 {
+/// Where all that comes from.
+fn sources(text: &mut String, all: &All<'_>, clock: &Clock) {
+    if let Some(site) = all.site {
+        let lost = &site.lost;
+        let lost = lost.scripts + lost.lines + lost.letters + lost.events;
+        if lost > 0 {
+            let _ = writeln!(
+                text,
+                "{lost} notifications were lost, since too many came at once"
+            );
+        }
+        let _ = writeln!(text, "{} read {}", site.file, clock.since(site.read_at));
+    }
+    for told in all.ldirectords {
         let _ = writeln!(
             text,
-            "all is well: {} virtual servers up, {} real servers in",
-            pools.len(),
+            "{} checked by ldirectord, process {}",
+            told.file, told.pid
+        );
+    }
+}
+
+fn headline(text: &mut String, all: &All<'_>, clock: &Clock) {
+    let pools = all.pools().count();
+    let down = all.pools().filter(|pool| !pool.up).count();
+    let servers: Vec<_> = all.pools().flat_map(|pool| &pool.real_servers).collect();
+    let out = servers.iter().filter(|server| !server.up).count();
+    let (faults, silent) = (all.faults(), all.silent(clock).count());
+    if down + out + faults + silent == 0 {
+        let _ = writeln!(
+            text,
+            "all is well: {pools} virtual servers up, {} real servers in",
             servers.len()
         );
         return;
     }
     let mut parts = Vec::new();
-    if faults > 0 {
+    if silent > 0 {
         parts.push(format!(
-            "{faults} of {} VRRP instances in fault",
-            site.vrrp.instances.len()
+            "{silent} of {} ldirectord silent",
+            all.ldirectords.len()
         ));
     }
+    if faults > 0 {
+        let instances = all.site.map_or(0, |site| site.vrrp.instances.len());
+        parts.push(format!("{faults} of {instances} VRRP instances in fault"));
+    }
     if down > 0 {
-        parts.push(format!("{down} of {} virtual servers DOWN", pools.len()));
+        parts.push(format!("{down} of {pools} virtual servers DOWN"));
     }
     if out > 0 {
         parts.push(format!("{out} of {} real servers out", servers.len()));

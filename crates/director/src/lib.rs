@@ -19,6 +19,7 @@ mod error;
 mod gc;
 mod home;
 mod launch;
+mod ldirectords;
 mod links;
 mod main_loop;
 mod marks;

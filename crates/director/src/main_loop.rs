@@ -12,6 +12,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
+use crate::ldirectords::Ldirectords;
 use crate::netlink::Event;
 use crate::site::Request;
 use crate::state::Director;
@@ -105,6 +106,7 @@ pub(crate) async fn run(
     mut site: Option<mpsc::Sender<Request>>,
 ) -> End {
     let mut ending: Option<Ending> = None;
+    let mut ldirectords = Ldirectords::default();
     let fragments = match readable(director) {
         Ok(fragments) => fragments,
         Err(error) => {
@@ -138,6 +140,17 @@ pub(crate) async fn run(
                     }
                     None => drop(reply.send(Reloaded::NoSite)),
                 },
+                Some(Command::Ldirectords(reply)) => {
+                    drop(reply.send(ldirectords.views(&director.tables().services())));
+                }
+                Some(Command::LdirectordTells(view, reply)) => {
+                    ldirectords.tell(view);
+                    let _ = reply.send(());
+                }
+                Some(Command::LdirectordEnds(file, reply)) => {
+                    ldirectords.end(&file);
+                    let _ = reply.send(());
+                }
                 Some(command) => answer(director, command).await,
                 None => {
                     tracing::error!("the API ended; stopping, but leaving the kernel side");
@@ -281,8 +294,11 @@ async fn answer(director: &mut Director, command: Command) {
         Command::Status(reply) => {
             let _ = reply.send(director.status());
         }
-        Command::Site(_) | Command::Reload { .. } | Command::Stop { .. } => {
-            unreachable!("the loop takes it")
-        }
+        Command::Site(_)
+        | Command::Ldirectords(_)
+        | Command::LdirectordTells(..)
+        | Command::LdirectordEnds(..)
+        | Command::Reload { .. }
+        | Command::Stop { .. } => unreachable!("the loop takes it"),
     }
 }

@@ -228,7 +228,14 @@ impl Here {
                 0
             }
             (_, Word::Start | Word::Restart) => self.start(),
-            (_, Word::Stop | Word::TryRestart) => 0,
+            (_, Word::Stop) => {
+                // It may have been killed; then the director still knows what it told.
+                if let Ok(client) = Client::here() {
+                    let _ = client.ldirectord_ends(&self.instance.file.display().to_string());
+                }
+                0
+            }
+            (_, Word::TryRestart) => 0,
             (recorded, Word::Status) => {
                 let file = self.instance.file.display();
                 let status = if recorded == Recorded::Stale {

@@ -20,6 +20,7 @@ use crate::files::Watch;
 use crate::log::{Sink, append, now};
 use crate::mailer::{Outbox, shell};
 use crate::probes::{Answered, Probes};
+use crate::report::Report;
 use crate::surroundings::System;
 use crate::table::Table;
 
@@ -55,6 +56,7 @@ pub(crate) enum Event {
         generation: u64,
         check: usize,
         answer: Answered,
+        took: Duration,
     },
     Stop(&'static str),
     Reload,
@@ -89,9 +91,11 @@ pub fn run(options: Options, config: Config) -> Result<(), String> {
     let (sender, events) = channel();
     listen(&runtime, &sender).map_err(|error| error.to_string())?;
     let client = (options.connect)()?;
+    let engine = Engine::new(config);
     let mut daemon = Daemon {
         outbox: Outbox::start(runtime.handle(), sink.clone()),
-        engine: Engine::new(config),
+        report: Report::new(&engine),
+        engine,
         probes: None,
         generation: 0,
         unanswered: BTreeSet::new(),
@@ -115,6 +119,7 @@ struct Daemon {
     client: Client,
     outbox: Outbox,
     engine: Engine,
+    report: Report,
     probes: Option<Probes>,
     /// Answers of checks of an earlier configuration are not heard.
     generation: u64,
@@ -140,6 +145,7 @@ impl Daemon {
         let effects = self.engine.start(&mut table, self.now());
         self.carry_out(effects);
         self.probe();
+        self.tell();
     }
 
     /// Starts the checks of the present configuration.
@@ -184,7 +190,8 @@ impl Daemon {
                     generation,
                     check,
                     answer,
-                }) if generation == self.generation => self.answered(check, &answer),
+                    took,
+                }) if generation == self.generation => self.answered(check, &answer, took),
                 Ok(Event::Answer { .. }) => {}
                 Err(RecvTimeoutError::Timeout) => {
                     self.look_around();
@@ -201,7 +208,8 @@ impl Daemon {
         Duration::from_secs(seconds.max(1).into())
     }
 
-    fn answered(&mut self, check: usize, answered: &Answered) {
+    fn answered(&mut self, check: usize, answered: &Answered, took: Duration) {
+        self.report.answered(check, answered, took);
         let answer = match answered {
             Answered::Maintenance => Answer::Maintenance,
             Answered::Outcome(outcome) if outcome.up => Answer::Up(&outcome.reason),
@@ -211,7 +219,11 @@ impl Daemon {
         let (client, sink) = (&self.client, &self.sink);
         let mut table = || read_table(client, sink);
         let effects = self.engine.answer(check, answer, &mut table, now);
+        let changed = effects.iter().any(|e| matches!(e, Effect::Change(_)));
         self.carry_out(effects);
+        if changed {
+            self.tell();
+        }
         if self.unanswered.remove(&check) && self.unanswered.is_empty() {
             self.engine.runs();
         }
@@ -240,6 +252,14 @@ impl Daemon {
         }
         let effects = self.engine.remind(self.now());
         self.carry_out(effects);
+        self.tell();
+    }
+
+    /// Tells the director how the servers stand, for whoever asks it. A director that does not hear it is gone, and
+    /// hears it again at the next look.
+    fn tell(&mut self) {
+        let view = self.report.view(&self.engine, &self.options.file);
+        let _ = self.client.ldirectord_tells(&view);
     }
 
     /// The director is gone: another is started, and gets everything at the next look.
@@ -312,7 +332,9 @@ impl Daemon {
         let mut table = self.table();
         let effects = self.engine.reload(config, &mut table, self.now());
         self.carry_out(effects);
+        self.report = Report::new(&self.engine);
         self.probe();
+        self.tell();
     }
 
     fn stop(mut self, signal: &'static str) {
@@ -323,6 +345,8 @@ impl Daemon {
         let mut table = self.table();
         let effects = self.engine.stop(&mut table, self.now());
         self.carry_out(effects);
+        let file = self.options.file.display().to_string();
+        let _ = self.client.ldirectord_ends(&file);
         self.sink.line(&format!(
             "Linux Director Daemon terminated on signal: {signal}"
         ));

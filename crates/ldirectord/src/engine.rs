@@ -31,21 +31,21 @@ pub enum Effect {
 
 /// A real server of a virtual service, and what is known of it.
 #[derive(Clone, Debug)]
-struct Server {
-    real: Real,
+pub(crate) struct Server {
+    pub real: Real,
     /// Place in [`Engine::checks`].
-    check: usize,
-    up: bool,
-    failures: u32,
+    pub check: usize,
+    pub up: bool,
+    pub failures: u32,
 }
 
 #[derive(Clone, Debug)]
-struct Service {
-    config: Virtual,
-    servers: Vec<Server>,
-    fallback: Option<ServerSpec>,
+pub(crate) struct Service {
+    pub config: Virtual,
+    pub servers: Vec<Server>,
+    pub fallback: Option<ServerSpec>,
     /// Whether the fallback was put into the table.
-    fallback_on: bool,
+    pub fallback_on: bool,
     /// What the fallback command was told last.
     command_said: Option<&'static str>,
 }
@@ -313,15 +313,9 @@ impl Engine {
         done.effects
     }
 
-    /// Of each virtual service, its label and which servers are up: for tests and for status.
-    pub fn view(&self) -> impl Iterator<Item = (&Virtual, impl Iterator<Item = (&Real, bool)>)> {
-        self.services.iter().map(|service| {
-            let servers = service
-                .servers
-                .iter()
-                .map(|server| (&server.real, server.up));
-            (&service.config, servers)
-        })
+    /// Its virtual services, with how their servers stand.
+    pub(crate) fn services(&self) -> &[Service] {
+        &self.services
     }
 }
 

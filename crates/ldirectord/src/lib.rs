@@ -18,6 +18,7 @@ mod files;
 mod log;
 mod mailer;
 mod probes;
+mod report;
 mod surroundings;
 mod table;
 

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
+use std::time::Instant;
 
 use pointsman_config::ldirectord::{CheckType, Config, Virtual};
 use pointsman_health::{Checker, Context, Outcome, Part};
@@ -84,6 +85,7 @@ impl Probe {
         // Connects since the last thorough check that was good; `None` asks for one.
         let mut connected: Option<u32> = None;
         loop {
+            let began = Instant::now();
             let answer = if self.is_in_maintenance().await {
                 Answered::Maintenance
             } else {
@@ -107,6 +109,7 @@ impl Probe {
                 generation: self.generation,
                 check: self.place,
                 answer,
+                took: began.elapsed(),
             };
             if self.events.send(event).is_err() {
                 return;

@@ -19,6 +19,7 @@ mod isolation;
 mod labs;
 mod ldirectord;
 mod ldirectord_scenarios;
+mod ldirectord_status;
 mod local_node;
 mod nat;
 mod scale;

@@ -8,6 +8,20 @@ use super::config::{CheckType, Real, Virtual};
 use super::service;
 
 impl Virtual {
+    /// Its kind of check, in the file's words.
+    pub fn check_word(&self) -> String {
+        match self.check_type {
+            CheckType::Negotiate => format!("negotiate {}", service::name(self.service)),
+            CheckType::Connect => "connect".into(),
+            CheckType::Ping => "ping".into(),
+            CheckType::Off => "off".into(),
+            CheckType::On => "on".into(),
+            CheckType::External => "external".into(),
+            CheckType::ExternalPerl => "external-perl".into(),
+            CheckType::Combined(connects) => connects.to_string(),
+        }
+    }
+
     /// `tcp`, `udp`, or `fwm` for a firewall mark.
     pub fn protocol_word(&self) -> &'static str {
         match self.protocol() {
