@@ -197,6 +197,21 @@ impl<C> Tables for Kernel<'_, C> {
     }
 
     #[inline(always)]
+    fn free_apart(&self, set: u32, first: u32, now: u32) -> u32 {
+        pm_free(set, first, now)
+    }
+
+    #[inline(always)]
+    fn evictable_apart(&self, set: u32, now: u32) -> u64 {
+        pm_evictable(set, now)
+    }
+
+    #[inline(always)]
+    fn take_apart(&self, index: u32) -> bool {
+        pm_take(index) != 0
+    }
+
+    #[inline(always)]
     fn schedule_apart(&self, service: u32) -> u32 {
         pm_schedule(service)
     }
@@ -252,8 +267,8 @@ impl<C> Tables for Kernel<'_, C> {
     }
 
     #[inline(always)]
-    fn half_idle_apart(&self, schedule: Schedule) -> bool {
-        pm_half_idle(schedule.0) != 0
+    fn half_idle_apart(&self, schedule: Schedule, first: u32) -> bool {
+        pm_half_idle(schedule.0, first) != 0
     }
 
     #[inline(always)]
@@ -479,6 +494,27 @@ extern "C" fn pm_claim(hash: u64, now: u32) -> u32 {
     conn::claim(&BARE, Hash(hash), now)
 }
 
+/// [`conn::free`].
+#[inline(never)]
+#[unsafe(no_mangle)]
+extern "C" fn pm_free(set: u32, first: u32, now: u32) -> u32 {
+    conn::free(&BARE, set, first, now)
+}
+
+/// [`conn::evictable`].
+#[inline(never)]
+#[unsafe(no_mangle)]
+extern "C" fn pm_evictable(set: u32, now: u32) -> u64 {
+    conn::evictable(&BARE, set, now)
+}
+
+/// [`conn::take`].
+#[inline(never)]
+#[unsafe(no_mangle)]
+extern "C" fn pm_take(index: u32) -> u32 {
+    conn::take(&BARE, index).into()
+}
+
 /// [`sched::schedule`].
 #[inline(never)]
 #[unsafe(no_mangle)]
@@ -556,11 +592,11 @@ extern "C" fn pm_try_others(schedule: u64, hashed: u32, begin: u32) -> u32 {
     sched::mh::try_others(&BARE, Schedule(schedule), hashed, begin)
 }
 
-/// [`sched::lblc::half_idle`].
+/// [`sched::lblc::half_idle_among`].
 #[inline(never)]
 #[unsafe(no_mangle)]
-extern "C" fn pm_half_idle(schedule: u64) -> u32 {
-    sched::lblc::half_idle(&BARE, Schedule(schedule)).into()
+extern "C" fn pm_half_idle(schedule: u64, first: u32) -> u32 {
+    sched::lblc::half_idle_among(&BARE, Schedule(schedule), first).into()
 }
 
 /// [`sched::lblc::choose`].

@@ -329,6 +329,30 @@ pub trait Tables {
     {
         conn::claim(self, hash, now)
     }
+    /// [`conn::free`].
+    #[inline(always)]
+    fn free_apart(&self, set: u32, first: u32, now: u32) -> u32
+    where
+        Self: Sized,
+    {
+        conn::free(self, set, first, now)
+    }
+    /// [`conn::evictable`].
+    #[inline(always)]
+    fn evictable_apart(&self, set: u32, now: u32) -> u64
+    where
+        Self: Sized,
+    {
+        conn::evictable(self, set, now)
+    }
+    /// [`conn::take`].
+    #[inline(always)]
+    fn take_apart(&self, index: u32) -> bool
+    where
+        Self: Sized,
+    {
+        conn::take(self, index)
+    }
     /// [`sched::schedule`].
     #[inline(always)]
     fn schedule_apart(&self, service: u32) -> u32
@@ -417,13 +441,13 @@ pub trait Tables {
     {
         sched::mh::try_others(self, schedule, hashed, begin)
     }
-    /// [`sched::lblc::half_idle`].
+    /// [`sched::lblc::half_idle_among`].
     #[inline(always)]
-    fn half_idle_apart(&self, schedule: Schedule) -> bool
+    fn half_idle_apart(&self, schedule: Schedule, first: u32) -> bool
     where
         Self: Sized,
     {
-        sched::lblc::half_idle(self, schedule)
+        sched::lblc::half_idle_among(self, schedule, first)
     }
     /// [`sched::lblc::choose`].
     #[inline(always)]

@@ -10,5 +10,8 @@ pub use slot::{
     KIND_TO_LOOPBACK, KIND_TO_STACK, KIND_WILDCARD, NO_PARTNER, Set, Slot, Status, TAG_EMPTY, Tag,
     Word, has_lapsed,
 };
-pub use table::{Found, NO_SLOT, check, claim, find, has_children, kill, parent, search, slot};
+pub use table::{
+    Found, NO_SLOT, check, claim, evictable, find, free, has_children, kill, parent, search, slot,
+    take,
+};
 pub(crate) use table::{leave_parent, partner, publish, release};

@@ -159,76 +159,37 @@ pub fn partner<T: Tables>(tables: &T, of: *const Slot, index: u32) -> Option<Fou
 #[inline(always)]
 pub fn claim<T: Tables>(tables: &T, hash: Hash, now: u32) -> u32 {
     let mask = tables.set_mask();
-    let way = hash.first_way();
-    for i in 0..2 {
-        let set = if i == 0 {
-            hash.first_set(mask)
-        } else {
-            hash.second_set(mask)
-        };
-        let index = claim_free(tables, set, way, now);
-        if index != NO_SLOT {
+    let sets = [hash.first_set(mask), hash.second_set(mask)];
+    // Somebody else may be faster: a set is looked through twice.
+    for i in 0..4 {
+        let set = if i < 2 { sets[0] } else { sets[1] };
+        let index = tables.free_apart(set, hash.first_way(), now);
+        if index != NO_SLOT && tables.take_apart(index) {
             return index;
         }
     }
-    claim_evicting(tables, hash, now)
-}
-
-/// Rank of what is not evicted.
-const NEVER: u64 = 0xff;
-
-#[inline(always)]
-fn claim_evicting<T: Tables>(tables: &T, hash: Hash, now: u32) -> u32 {
-    let mask = tables.set_mask();
-    let mut best = u64::MAX;
-    for i in 0..2 * WAYS {
-        let set = if i < WAYS {
-            hash.first_set(mask)
-        } else {
-            hash.second_set(mask)
-        };
-        let Some(found) = slot(tables, set * WAYS + (i & (WAYS - 1))) else {
-            return NO_SLOT;
-        };
-        // SAFETY: found slots lie in the table.
-        let (word, expires) = unsafe {
-            (
-                Word(atomic::load(&raw const (*found.slot).word)),
-                atomic::load(&raw const (*found.slot).expires),
-            )
-        };
-        // Rank first, then the time left (at most 2^31 jiffies), then the way, in one number to
-        // take the least of; rank 0, never, becomes the largest.
-        let mut rank = u64::from(proto::eviction_rank(word.proto(), word.state()).wrapping_sub(1));
-        if has_children(tables, &found) {
-            rank = NEVER;
-        }
-        let left = u64::from(expires.wrapping_sub(now) & 0x7fff_ffff);
-        let candidate = rank << 40 | left << 8 | u64::from(i);
-        if candidate < best {
-            best = candidate;
-        }
-    }
-    if best >> 40 >= 3 {
+    let best = tables.evictable_apart(sets[0], now);
+    let second = tables.evictable_apart(sets[1], now);
+    // The first set comes first where they are alike.
+    let (set, best) = if second >> WAY_BITS < best >> WAY_BITS {
+        (sets[1], second)
+    } else {
+        (sets[0], best)
+    };
+    if best >> RANK_SHIFT >= u64::from(proto::UDP_RANK) {
         return NO_SLOT;
     }
-    let way = best as u32 & (2 * WAYS - 1);
-    let set = if way < WAYS {
-        hash.first_set(mask)
-    } else {
-        hash.second_set(mask)
-    };
-    let index = set * WAYS + (way & (WAYS - 1));
-    if !take(tables, index) {
+    let index = set * WAYS + (best as u32 & (WAYS - 1));
+    if !tables.take_apart(index) {
         return NO_SLOT;
     }
     tables.count(EVICTIONS);
     index
 }
 
-/// A free or lapsed slot of a set.
+/// A free or lapsed slot of a set, looked for from way `first` on, or [`NO_SLOT`].
 #[inline(always)]
-fn claim_free<T: Tables>(tables: &T, set: u32, first: u32, now: u32) -> u32 {
+pub fn free<T: Tables>(tables: &T, set: u32, first: u32, now: u32) -> u32 {
     for i in 0..WAYS {
         let index = set * WAYS + ((first + i) & (WAYS - 1));
         let Some(found) = slot(tables, index) else {
@@ -245,16 +206,52 @@ fn claim_free<T: Tables>(tables: &T, set: u32, first: u32, now: u32) -> u32 {
                 ) && !lives_on(tables, &found, now)
             }
         };
-        if free && take(tables, index) {
+        if free {
             return index;
         }
     }
     NO_SLOT
 }
 
+// What [`evictable`] returns: the rank, then the time left (at most 2^31 jiffies), then the way, in one
+// number to take the least of.
+const WAY_BITS: u32 = 8;
+const RANK_SHIFT: u32 = 40;
+/// Rank of what is not evicted.
+const NEVER: u64 = 0xff;
+
+/// What of a set is evicted first.
+#[inline(always)]
+pub fn evictable<T: Tables>(tables: &T, set: u32, now: u32) -> u64 {
+    let mut best = u64::MAX;
+    for way in 0..WAYS {
+        let Some(found) = slot(tables, set * WAYS + way) else {
+            return u64::MAX;
+        };
+        // SAFETY: found slots lie in the table.
+        let (word, expires) = unsafe {
+            (
+                Word(atomic::load(&raw const (*found.slot).word)),
+                atomic::load(&raw const (*found.slot).expires),
+            )
+        };
+        // Rank 0, never, becomes the largest.
+        let mut rank = u64::from(proto::eviction_rank(word.proto(), word.state()).wrapping_sub(1));
+        if has_children(tables, &found) {
+            rank = NEVER;
+        }
+        let left = u64::from(expires.wrapping_sub(now) & 0x7fff_ffff);
+        let candidate = rank << RANK_SHIFT | left << WAY_BITS | u64::from(way);
+        if candidate < best {
+            best = candidate;
+        }
+    }
+    best
+}
+
 /// Takes a slot over, whatever it holds; false when somebody else was faster.
 #[inline(always)]
-fn take<T: Tables>(tables: &T, index: u32) -> bool {
+pub fn take<T: Tables>(tables: &T, index: u32) -> bool {
     let Some(found) = slot(tables, index) else {
         return false;
     };

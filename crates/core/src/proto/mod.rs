@@ -115,7 +115,7 @@ pub fn assures(class: u8, state: u8) -> bool {
 
 /// UDP gives its slot last, but it does: no handshake proves that a client exists, and a flood of
 /// forged sources must not keep TCP out.
-const UDP_RANK: u8 = 3;
+pub(crate) const UDP_RANK: u8 = 3;
 
 /// How readily a connection gives its slot to a new one: 0 never, otherwise lower goes first.
 #[inline(always)]

@@ -5,8 +5,9 @@
 //! and is not busy while others idle; else wlc chooses another one. The cache is [`crate::locality`].
 
 use crate::host::Tables;
-use crate::layout::{MAX_SERVERS_PER_SERVICE, Schedule};
+use crate::layout::Schedule;
 use crate::locality::{self, NO_ENTRY};
+use crate::sched::least::{STRIDE, STRIDES};
 use crate::sched::{Entry, Load, NO_SERVER, least};
 
 /// The server of the destination, or the least loaded one, or [`NO_SERVER`].
@@ -35,13 +36,28 @@ pub fn choose<T: Tables>(tables: &T, service: u32, schedule: Schedule) -> u32 {
 /// More active connections than its weight, while another server has less than half of its own.
 #[inline(always)]
 pub(crate) fn is_busy<T: Tables>(tables: &T, schedule: Schedule, active: u32, weight: u32) -> bool {
-    active > weight && tables.half_idle_apart(schedule)
+    active > weight && half_idle(tables, schedule)
 }
 
 /// Whether a server of the table has less than half as many active connections as its weight.
 #[inline(always)]
-pub fn half_idle<T: Tables>(tables: &T, schedule: Schedule) -> bool {
-    for i in 0..MAX_SERVERS_PER_SERVICE {
+pub(crate) fn half_idle<T: Tables>(tables: &T, schedule: Schedule) -> bool {
+    for i in 0..STRIDES {
+        let first = i * STRIDE;
+        if first >= schedule.len() {
+            break;
+        }
+        if tables.half_idle_apart(schedule, first) {
+            return true;
+        }
+    }
+    false
+}
+
+/// Whether one of the [`STRIDE`] servers of the table from the one numbered `first` on is half idle.
+#[inline(always)]
+pub fn half_idle_among<T: Tables>(tables: &T, schedule: Schedule, first: u32) -> bool {
+    for i in first..first + STRIDE {
         if i >= schedule.len() {
             break;
         }

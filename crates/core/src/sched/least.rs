@@ -32,7 +32,7 @@ impl Measure {
 /// Servers looked at in one call of [`stride`]: the verifier follows each turn of a loop, but a
 /// function that stands alone only once, however often it is called.
 pub const STRIDE: u32 = 32;
-const STRIDES: u32 = MAX_SERVERS_PER_SERVICE / STRIDE;
+pub(crate) const STRIDES: u32 = MAX_SERVERS_PER_SERVICE / STRIDE;
 const _: () = assert!(STRIDES * STRIDE == MAX_SERVERS_PER_SERVICE);
 
 /// The best server of a table.
