@@ -79,7 +79,9 @@ pub fn main(args: &Args) -> Result<()> {
         ("features", vec!["sh", "-c", FEATURES]),
         (
             "program tests",
-            vec![&tests, "--nocapture", "--test-threads=1"],
+            // At least two threads, for tests share what is loaded while one of them runs: emulated
+            // machines take minutes to verify the programs.
+            vec![&tests, "--nocapture", "--test-threads=2"],
         ),
         (
             "beside the kernel's IPVS",

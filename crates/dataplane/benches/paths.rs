@@ -222,8 +222,13 @@ impl Bench {
         self.plane.as_mut().expect("open until dropped")
     }
 
-    /// One service; the weights of its servers go from 1 to 4.
+    /// One service; the weights of its servers go from 1 to 4, and are large enough for every flow where
+    /// they say how many connections a server takes.
     fn serve(&mut self, forwarding: Forwarding, scheduler: Scheduler, servers: u8) {
+        let unit = match scheduler {
+            Scheduler::Ovf => self.flows,
+            _ => 1,
+        };
         let tables = self.plane().tables();
         tables.flush();
         tables.clear_connections();
@@ -242,7 +247,7 @@ impl Bench {
                     port: 80,
                 },
                 forwarding,
-                weight: Weight::new(1 + u32::from(n % 4)).expect("a weight"),
+                weight: Weight::new(unit * (1 + u32::from(n % 4))).expect("a weight"),
                 upper_threshold: 0,
                 lower_threshold: 0,
             };
