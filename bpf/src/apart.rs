@@ -228,6 +228,15 @@ macro_rules! programs {
             act(ctx, &mut packet, verdict)
         }
 
+        /// By FULLNAT, where more changes than addresses and ports.
+        #[inline(always)]
+        pub fn full<M: pointsman_core::director::Mode>(ctx: &$context) -> $action {
+            pull(ctx, RARE_HEADERS);
+            let mut packet = $packet(ctx);
+            let verdict = pointsman_core::director::full::<_, _, M>(&Kernel(ctx), &mut packet);
+            act(ctx, &mut packet, verdict)
+        }
+
         /// Packets whose connection is for them alone.
         #[inline(always)]
         pub fn one_packet<M: pointsman_core::director::Mode>(ctx: &$context) -> $action {

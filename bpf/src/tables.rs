@@ -8,6 +8,7 @@ use aya_ebpf::helpers::generated::{bpf_get_prandom_u32, bpf_get_smp_processor_id
 use pointsman_core::addr::{Address, Be32};
 use pointsman_core::conn::{self, Hash, Hints, Key, Set, Word};
 use pointsman_core::connect;
+use pointsman_core::forward::fullnat::Plan;
 use pointsman_core::fragment::FragmentId;
 use pointsman_core::host::{Host, Packet, Route, Tables};
 use pointsman_core::layout::{
@@ -44,6 +45,12 @@ pub trait Context {
     fn is_for_us(&self) -> bool;
     /// See [`Host::wrap_apart`].
     fn wrap(&self, l3: u32, server: u32) -> Option<()>;
+    /// See [`Host::plan_apart`].
+    fn plan(&self, slot: u32, mtu: u32) -> u64;
+    /// See [`Host::edit_apart`].
+    fn edit(&self, plan: u64) -> bool;
+    /// See [`Host::cross_apart`].
+    fn cross(&self, slot: u32) -> bool;
     /// [`pointsman_core::next_hop::refresh`] in a stack frame of its own.
     fn refresh(
         ctx: *mut c_void,
@@ -438,6 +445,21 @@ impl<C: Context> Host for Kernel<'_, C> {
     #[inline(always)]
     fn wrap_apart<P: Packet>(&self, _packet: &mut P, l3: usize, server: u32) -> Option<()> {
         self.0.wrap(l3 as u32, server)
+    }
+
+    #[inline(always)]
+    fn plan_apart<P: Packet>(&self, _packet: &P, slot: u32, mtu: u16) -> Plan {
+        Plan(self.0.plan(slot, mtu.into()))
+    }
+
+    #[inline(always)]
+    fn edit_apart<P: Packet>(&self, _packet: &mut P, plan: Plan) -> Option<()> {
+        self.0.edit(plan.0).then_some(())
+    }
+
+    #[inline(always)]
+    fn cross_apart<P: Packet>(&self, _packet: &mut P, slot: u32) -> Option<()> {
+        self.0.cross(slot).then_some(())
     }
 
     #[inline(always)]

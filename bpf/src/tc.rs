@@ -12,13 +12,15 @@ use aya_ebpf::bindings::{
 };
 use aya_ebpf::helpers::generated::{
     bpf_l4_csum_replace, bpf_redirect, bpf_redirect_neigh, bpf_skb_adjust_room,
-    bpf_skb_change_tail, bpf_skb_load_bytes, bpf_skb_pull_data, bpf_skb_store_bytes,
-    bpf_skb_vlan_pop,
+    bpf_skb_change_proto, bpf_skb_change_tail, bpf_skb_load_bytes, bpf_skb_pull_data,
+    bpf_skb_store_bytes, bpf_skb_vlan_pop,
 };
 use aya_ebpf::programs::TcContext;
 use pointsman_core::addr::Be32;
 use pointsman_core::connect::LOOPBACK;
 use pointsman_core::director::{self, Narrow, Verdict, Wide, call};
+use pointsman_core::forward::cross;
+use pointsman_core::forward::fullnat::{self, Plan};
 use pointsman_core::forward::tunnel::{Seal, is_summed};
 use pointsman_core::fragment::{BACK_MAGIC, HELD_FRAME, Held};
 use pointsman_core::host::{Packet, Shell};
@@ -27,8 +29,8 @@ use pointsman_core::layout::Egress;
 use pointsman_core::mask::{masked, opaque};
 use pointsman_core::next_hop::Refreshed;
 use pointsman_core::wire::checksum::Diff;
-use pointsman_core::wire::ethernet;
 use pointsman_core::wire::icmp4::Message;
+use pointsman_core::wire::{ethernet, ipv4, ipv6};
 
 use crate::apart::{NO_SUM, apart, packet_pointer, payload, pointer, programs, seal, sum, wrap};
 use crate::maps::{FRAGMENTS_HELD, RUNTIME, TC_PROGRAMS, WANTED};
@@ -168,6 +170,34 @@ impl Packet for Skb<'_> {
         (code == 0).then_some(())
     }
 
+    /// What comes behind the room moves back: a checksum that hardware is to fill in is counted from where
+    /// the transport header lies.
+    #[inline(always)]
+    fn insert(&mut self, at: usize, len: u32, _scratch: *mut u8) -> Option<()> {
+        (pm_insert_tc(self.raw(), at as u32, len) == 0).then_some(())
+    }
+
+    #[inline(always)]
+    fn rehead(&mut self, _l3: usize, old: u32, new: u32, to: Version) -> Option<()> {
+        const BETWEEN: i32 = (ipv6::LEN - ipv4::MIN_LEN) as i32;
+        let (protocol, rest) = match to {
+            Version::V4 => (ethernet::IPV4, new as i32 - old as i32 + BETWEEN),
+            Version::V6 => (ethernet::IPV6, new as i32 - old as i32 - BETWEEN),
+        };
+        // SAFETY: the context is the program's own. The first makes the packet one of the other version in
+        // the kernel's eyes, too.
+        let code = unsafe {
+            let changed = bpf_skb_change_proto(self.raw(), protocol.raw(), 0);
+            if changed != 0 || rest == 0 {
+                changed
+            } else {
+                let fixed = u64::from(BPF_F_ADJ_ROOM_FIXED_GSO);
+                bpf_skb_adjust_room(self.raw(), rest, BPF_ADJ_ROOM_MAC, fixed)
+            }
+        };
+        (code == 0).then_some(())
+    }
+
     #[inline(always)]
     fn reshape(&mut self, _l3: usize, bytes: u32, len: u32) -> Option<()> {
         // SAFETY: the context is the program's own.
@@ -181,6 +211,11 @@ impl Packet for Skb<'_> {
     #[inline(always)]
     fn hold(&mut self) -> bool {
         hold(self.0.as_ptr()) != 0
+    }
+
+    #[inline(always)]
+    fn option_apart(&mut self, header: u32, at: u32, plan: u64) -> u32 {
+        pm_option_tc(self.raw(), header, at, plan)
     }
 
     #[inline(always)]
@@ -258,6 +293,21 @@ impl Context for TcContext {
     }
 
     #[inline(always)]
+    fn plan(&self, slot: u32, mtu: u32) -> u64 {
+        pm_plan_tc(self.skb.skb, slot, mtu)
+    }
+
+    #[inline(always)]
+    fn edit(&self, plan: u64) -> bool {
+        pm_edit_tc(self.skb.skb, plan) == 0
+    }
+
+    #[inline(always)]
+    fn cross(&self, slot: u32) -> bool {
+        pm_cross_tc(self.skb.skb, slot) == 0
+    }
+
+    #[inline(always)]
     fn refresh(
         ctx: *mut c_void,
         index: u32,
@@ -290,6 +340,88 @@ extern "C" fn pm_seal_tc(ctx: *mut __sk_buff, l3: u32, server: u32, sum: u32) ->
 extern "C" fn pm_wrap_tc(ctx: *mut __sk_buff, l3: u32, server: u32, seal: u64) -> u32 {
     let ctx = TcContext::new(ctx);
     wrap(&Kernel(&ctx), &mut Skb(&ctx), l3, server, seal)
+}
+
+/// [`fullnat::plan`]. Global, too.
+#[inline(never)]
+#[unsafe(no_mangle)]
+extern "C" fn pm_plan_tc(ctx: *mut __sk_buff, slot: u32, mtu: u32) -> u64 {
+    let ctx = TcContext::new(ctx);
+    fullnat::plan(&Kernel(&ctx), &Skb(&ctx), slot, mtu)
+}
+
+/// [`fullnat::edit`]; 0 if it did. Global, too.
+#[inline(never)]
+#[unsafe(no_mangle)]
+extern "C" fn pm_edit_tc(ctx: *mut __sk_buff, plan: u64) -> u32 {
+    let ctx = TcContext::new(ctx);
+    let done = fullnat::edit(&Kernel(&ctx), &mut Skb(&ctx), Plan(plan));
+    done.is_none().into()
+}
+
+/// [`fullnat::option`]. Global, too.
+#[inline(never)]
+#[unsafe(no_mangle)]
+extern "C" fn pm_option_tc(ctx: *mut __sk_buff, header: u32, at: u32, plan: u64) -> u32 {
+    fullnat::option(&mut Skb(&TcContext::new(ctx)), header, at, plan)
+}
+
+/// [`cross::translate`]; 0 if it did. Global, too.
+#[inline(never)]
+#[unsafe(no_mangle)]
+extern "C" fn pm_cross_tc(ctx: *mut __sk_buff, slot: u32) -> u32 {
+    let ctx = TcContext::new(ctx);
+    cross::translate(&Kernel(&ctx), &mut Skb(&ctx), slot)
+        .is_none()
+        .into()
+}
+
+/// Bytes moved at a time.
+const PIECE: u32 = 256;
+/// Pieces that the longest packet has.
+const PIECES: u32 = (1 << 16) / PIECE;
+
+/// [`Packet::insert`]; 0 if it did. Global, too.
+#[inline(never)]
+#[unsafe(no_mangle)]
+extern "C" fn pm_insert_tc(ctx: *mut __sk_buff, at: u32, len: u32) -> u32 {
+    let Some(wanted) = WANTED.get_ptr_mut(cpu()) else {
+        return 1;
+    };
+    // SAFETY: the context is the program's own, the record this CPU's; a piece is shorter than its text.
+    unsafe {
+        let scratch = (&raw mut (*wanted).text).cast::<u8>();
+        let whole = (*ctx).len;
+        if at > whole || bpf_skb_change_tail(ctx, whole + len, 0) != 0 {
+            return 1;
+        }
+        let mut left = whole - at;
+        if left == 0 {
+            return 0;
+        }
+        // From the end: first what is no whole piece, 1 to 256 bytes.
+        let odd = masked::<{ PIECE - 1 }>(left as usize - 1) as u32 + 1;
+        left -= odd;
+        if bpf_skb_load_bytes(ctx.cast(), at + left, scratch.cast(), odd)
+            | bpf_skb_store_bytes(ctx, at + left + len, scratch.cast(), odd, 0)
+            != 0
+        {
+            return 1;
+        }
+        for _ in 0..PIECES {
+            if left < PIECE {
+                break;
+            }
+            left -= PIECE;
+            if bpf_skb_load_bytes(ctx.cast(), at + left, scratch.cast(), PIECE)
+                | bpf_skb_store_bytes(ctx, at + left + len, scratch.cast(), PIECE, 0)
+                != 0
+            {
+                return 1;
+            }
+        }
+        u32::from(left != 0)
+    }
 }
 
 /// [`Packet::sum`], or [`NO_SUM`]. Global, as what is in `tables.rs`: the verifier looks at its loop once.

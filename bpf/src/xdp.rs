@@ -10,11 +10,13 @@ use aya_ebpf::helpers::generated::{
 };
 use aya_ebpf::programs::XdpContext;
 use pointsman_core::director::Verdict;
+use pointsman_core::forward::cross;
+use pointsman_core::forward::fullnat::{self, Plan};
 use pointsman_core::forward::tunnel::{Seal, is_summed};
 use pointsman_core::host::{Packet, Shell};
 use pointsman_core::inner::Version;
 use pointsman_core::layout::Egress;
-use pointsman_core::mask::opaque;
+use pointsman_core::mask::{masked, opaque};
 use pointsman_core::next_hop::Refreshed;
 use pointsman_core::wire::ethernet;
 use pointsman_core::wire::icmp4::Message;
@@ -109,6 +111,46 @@ impl Packet for Frame<'_> {
     }
 
     #[inline(always)]
+    fn insert(&mut self, at: usize, len: u32, scratch: *mut u8) -> Option<()> {
+        // What lies before the room moves forward.
+        let before = masked::<0xff>(at);
+        if before < ethernet::LEN {
+            return None;
+        }
+        self.adjust_head(-(len as i32))?;
+        let from = masked::<0xff>(len as usize);
+        // SAFETY: the scratch is longer than that.
+        unsafe {
+            let moved = self.load(from, scratch, before) && self.store(0, scratch, before);
+            moved.then_some(())
+        }
+    }
+
+    #[inline(always)]
+    fn rehead(&mut self, l3: usize, old: u32, new: u32, _to: Version) -> Option<()> {
+        if new >= old {
+            let more = masked::<0xff>((new - old) as usize);
+            self.adjust_head(-(more as i32))?;
+            return self.move_link_header(more, l3);
+        }
+        let less = masked::<0xff>((old - new) as usize);
+        if l3 > ethernet::LEN {
+            let inner = self.read::<u32>(14)?;
+            if l3 > ethernet::LEN + ethernet::TAG_LEN {
+                let innermost = self.read::<u32>(18)?;
+                self.write(less + 18, innermost)?;
+            }
+            self.write(less + 14, inner)?;
+        }
+        let (first, second) = (self.read::<u64>(0)?, self.read::<u32>(8)?);
+        let kind = self.read::<u16>(12)?;
+        self.write(less, first)?;
+        self.write(less + 8, second)?;
+        self.write(less + 12, kind)?;
+        self.adjust_head(less as i32)
+    }
+
+    #[inline(always)]
     fn reshape(&mut self, l3: usize, bytes: u32, len: u32) -> Option<()> {
         self.adjust_head(-(bytes as i32))?;
         self.move_link_header(bytes as usize, l3)?;
@@ -117,6 +159,11 @@ impl Packet for Frame<'_> {
         // SAFETY: the context is the program's own.
         let code = unsafe { bpf_xdp_adjust_tail(self.0.ctx, delta) };
         (code == 0).then_some(())
+    }
+
+    #[inline(always)]
+    fn option_apart(&mut self, header: u32, at: u32, plan: u64) -> u32 {
+        pm_option_xdp(self.0.ctx, header, at, plan)
     }
 
     #[inline(always)]
@@ -196,6 +243,21 @@ impl Context for XdpContext {
     }
 
     #[inline(always)]
+    fn plan(&self, slot: u32, mtu: u32) -> u64 {
+        pm_plan_xdp(self.ctx, slot, mtu)
+    }
+
+    #[inline(always)]
+    fn edit(&self, plan: u64) -> bool {
+        pm_edit_xdp(self.ctx, plan) == 0
+    }
+
+    #[inline(always)]
+    fn cross(&self, slot: u32) -> bool {
+        pm_cross_xdp(self.ctx, slot) == 0
+    }
+
+    #[inline(always)]
     fn refresh(
         ctx: *mut c_void,
         index: u32,
@@ -235,6 +297,40 @@ extern "C" fn pm_seal_xdp(ctx: *mut xdp_md, l3: u32, server: u32, sum: u32) -> u
 extern "C" fn pm_wrap_xdp(ctx: *mut xdp_md, l3: u32, server: u32, seal: u64) -> u32 {
     let ctx = XdpContext::new(ctx);
     wrap(&Kernel(&ctx), &mut Frame(&ctx), l3, server, seal)
+}
+
+/// [`fullnat::plan`]. Global, too.
+#[inline(never)]
+#[unsafe(no_mangle)]
+extern "C" fn pm_plan_xdp(ctx: *mut xdp_md, slot: u32, mtu: u32) -> u64 {
+    let ctx = XdpContext::new(ctx);
+    fullnat::plan(&Kernel(&ctx), &Frame(&ctx), slot, mtu)
+}
+
+/// [`fullnat::edit`]; 0 if it did. Global, too.
+#[inline(never)]
+#[unsafe(no_mangle)]
+extern "C" fn pm_edit_xdp(ctx: *mut xdp_md, plan: u64) -> u32 {
+    let ctx = XdpContext::new(ctx);
+    let done = fullnat::edit(&Kernel(&ctx), &mut Frame(&ctx), Plan(plan));
+    done.is_none().into()
+}
+
+/// [`fullnat::option`]. Global, too.
+#[inline(never)]
+#[unsafe(no_mangle)]
+extern "C" fn pm_option_xdp(ctx: *mut xdp_md, header: u32, at: u32, plan: u64) -> u32 {
+    fullnat::option(&mut Frame(&XdpContext::new(ctx)), header, at, plan)
+}
+
+/// [`cross::translate`]; 0 if it did. Global, too.
+#[inline(never)]
+#[unsafe(no_mangle)]
+extern "C" fn pm_cross_xdp(ctx: *mut xdp_md, slot: u32) -> u32 {
+    let ctx = XdpContext::new(ctx);
+    cross::translate(&Kernel(&ctx), &mut Frame(&ctx), slot)
+        .is_none()
+        .into()
 }
 
 /// [`Packet::sum`], or [`NO_SUM`]. Global, as what is in `tables.rs`: the verifier looks at its loop once.

@@ -8,7 +8,7 @@
 use aya_ebpf::macros::{classifier, xdp};
 use aya_ebpf::programs::{TcContext, XdpContext};
 use pointsman_bpf as programs;
-use pointsman_core::director::{Narrow, OneNarrow, OneWide, Wide};
+use pointsman_core::director::{FullNarrow, FullWide, Narrow, OneNarrow, OneWide, Wide};
 use pointsman_core::rare::{RareNarrow, RareWide};
 
 /// XDP on an interface.
@@ -69,6 +69,18 @@ pub fn ftp_xdp(ctx: XdpContext) -> u32 {
 #[xdp]
 pub fn ftp_wide_xdp(ctx: XdpContext) -> u32 {
     programs::xdp::ftp::<Wide>(&ctx)
+}
+
+/// By FULLNAT, where more changes than addresses and ports.
+#[xdp]
+pub fn fullnat_xdp(ctx: XdpContext) -> u32 {
+    programs::xdp::full::<FullNarrow>(&ctx)
+}
+
+/// The same of IPv6.
+#[xdp]
+pub fn fullnat_wide_xdp(ctx: XdpContext) -> u32 {
+    programs::xdp::full::<FullWide>(&ctx)
 }
 
 /// Connections of one packet.
@@ -147,6 +159,18 @@ pub fn ftp_tc(ctx: TcContext) -> i32 {
 #[classifier]
 pub fn ftp_wide_tc(ctx: TcContext) -> i32 {
     programs::tc::ftp::<Wide>(&ctx)
+}
+
+/// By FULLNAT, where more changes than addresses and ports.
+#[classifier]
+pub fn fullnat_tc(ctx: TcContext) -> i32 {
+    programs::tc::full::<FullNarrow>(&ctx)
+}
+
+/// The same of IPv6.
+#[classifier]
+pub fn fullnat_wide_tc(ctx: TcContext) -> i32 {
+    programs::tc::full::<FullWide>(&ctx)
 }
 
 /// Connections of one packet.

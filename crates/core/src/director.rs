@@ -12,6 +12,7 @@ use crate::conn::{
 };
 use crate::connect::LOOPBACK;
 use crate::drop::Drop;
+use crate::forward::fullnat::{self, Plan};
 use crate::forward::nat::{self, Rewrite};
 use crate::forward::{self, direct, related, tunnel};
 use crate::host::{Host, Packet, Tables};
@@ -54,8 +55,12 @@ pub mod call {
     pub const RARE_FLOW: u32 = 10;
     /// What of [`RARE_WIDE`] turned out to be a flow.
     pub const RARE_FLOW_WIDE: u32 = 11;
+    /// NAT of both ends whose packets change more than addresses and ports.
+    pub const FULLNAT: u32 = 12;
+    /// The same of IPv6.
+    pub const FULLNAT_WIDE: u32 = 13;
     /// How many there are.
-    pub const PROGRAMS: u32 = 12;
+    pub const PROGRAMS: u32 = 14;
     /// None of them: where what the director's own stack sends comes from.
     pub const OUT: u32 = 0xff;
 }
@@ -96,6 +101,8 @@ pub trait Mode {
     const RARE: bool = false;
     /// Packets of FTP control connections, whose text is read first.
     const FTP: bool = false;
+    /// Packets by FULLNAT that change more than addresses and ports.
+    const FULL: bool = false;
     /// Place of the program, to start over with.
     const ORIGIN: u32;
 }
@@ -131,6 +138,26 @@ impl Mode for OneNarrow {
 pub struct OneWide;
 impl Mode for OneWide {
     const WIDE: bool = true;
+    const ORIGIN: u32 = call::WIDE;
+}
+
+/// By FULLNAT, whole or in fragments, and errors about it.
+#[derive(Clone, Copy, Debug)]
+pub struct FullNarrow;
+impl Mode for FullNarrow {
+    const WIDE: bool = false;
+    const RARE: bool = true;
+    const FULL: bool = true;
+    const ORIGIN: u32 = call::DIRECTOR;
+}
+
+/// The same of IPv6.
+#[derive(Clone, Copy, Debug)]
+pub struct FullWide;
+impl Mode for FullWide {
+    const WIDE: bool = true;
+    const RARE: bool = true;
+    const FULL: bool = true;
     const ORIGIN: u32 = call::WIDE;
 }
 
@@ -304,6 +331,30 @@ pub fn one_packet<H: Host, P: Packet, M: Mode>(host: &H, packet: &mut P) -> Verd
     established::<H, P, M>(host, packet, &flow, runtime, &found, host.now())
 }
 
+/// Forwards a packet by FULLNAT that another program found to be one of these, and left in
+/// [`crate::layout::Wanted`].
+#[inline(always)]
+pub fn full<H: Host, P: Packet, M: Mode>(host: &H, packet: &mut P) -> Verdict {
+    let (Some(runtime), Some(wanted)) = (host.runtime(), host.wanted()) else {
+        return Verdict::Pass;
+    };
+    // SAFETY: the runtime record lives as long as the maps, the wanted one is this CPU's.
+    let (seed, flow) = unsafe {
+        (
+            atomic::load(&raw const (*runtime).seed),
+            open::wanted_flow(wanted),
+        )
+    };
+    let now = host.now();
+    let Some(found) = conn::find(host, flow.key.hash(seed), &flow.key, now) else {
+        return refuse(host, Drop::SlotReused);
+    };
+    if M::WIDE && !wide::is_of(host, packet, &flow, found.index) {
+        return refuse(host, Drop::SlotReused);
+    }
+    established::<H, P, M>(host, packet, &flow, runtime, &found, now)
+}
+
 /// Gives a packet back what forwarding took off its time to live.
 #[inline(always)]
 pub fn step_back<P: Packet>(packet: &mut P) -> Option<()> {
@@ -376,6 +427,16 @@ fn forward<H: Host, P: Packet, M: Mode>(
         return Err(Drop::SlotReused.into());
     }
     let kind = word.kind();
+    if !M::FULL && (kind & KIND_METHOD) as u8 >= forward::FULLNAT_TELLS {
+        let program = if M::WIDE {
+            call::FULLNAT_WIDE
+        } else {
+            call::FULLNAT
+        };
+        return open::want(host, flow, 0, M::ORIGIN)
+            .map(|()| Verdict::Call(program))
+            .ok_or(Drop::Internal.into());
+    }
     let (mut wrapped, mut mtu) = (hop.is_wrapped(), hop.mtu);
     let way = if kind & KIND_TO_LOOPBACK != 0 {
         // A reply to a client on the director comes by twice: from outside, and then from `lo`, where
@@ -433,6 +494,16 @@ fn forward<H: Host, P: Packet, M: Mode>(
 
     account(host, runtime, found, word, server, flow, now);
 
+    let mut plan = Plan(0);
+    if M::FULL {
+        plan = host.plan_apart(packet, found.index, mtu);
+        if plan.0 & Plan::REFUSED != 0 {
+            return Err(fullnat::REFUSAL.into());
+        }
+        // What the packet may have now so that it fits later.
+        let room = i32::from(mtu) - plan.growth();
+        mtu = room.clamp(0, i32::from(u16::MAX)) as u16;
+    }
     if !matches!(way, Way::Local) && flow.ttl <= 1 {
         return Err(tell(Message::TIME_EXCEEDED, Drop::TtlExceeded));
     }
@@ -454,7 +525,14 @@ fn forward<H: Host, P: Packet, M: Mode>(
 
     let stays = matches!(way, Way::Local);
     let apart = wrapped && !stays;
-    if M::WIDE {
+    if M::FULL && plan.edits() {
+        fullnat::make_room(host, packet, flow, plan).ok_or(Drop::Headroom)?;
+        host.edit_apart(packet, plan).ok_or(fullnat::REFUSAL)?;
+    }
+    if M::FULL && (kind & KIND_METHOD) as u8 == forward::FULLNAT_CROSS {
+        host.cross_apart(packet, found.index)
+            .ok_or(Drop::Headroom)?;
+    } else if M::WIDE {
         wide::rewrite::<H, P, M>(host, packet, flow, found.index, word, to.ports, stays)?;
     } else {
         rewrite::<P, M>(packet, flow, word, &to, stays, apart)?;

@@ -4,6 +4,8 @@ use crate::addr::{Address, Be32};
 use crate::conn::{self, Hash, Hints, Key, Set, Word};
 use crate::connect;
 use crate::drop::Drop;
+use crate::forward::cross;
+use crate::forward::fullnat::{self, Plan};
 use crate::forward::nat;
 use crate::forward::tunnel;
 use crate::fragment::FragmentId;
@@ -159,6 +161,22 @@ pub trait Packet: Sized {
 
     /// Makes room for `bytes` (28 or 48) at `l3` and cuts the frame to `len` bytes after that.
     fn reshape(&mut self, l3: usize, bytes: u32, len: u32) -> Option<()>;
+
+    /// Makes `len` bytes of room at `at`, behind the headers that lie before it; offsets before `at` stay what
+    /// they are. Not for aggregates.
+    ///
+    /// `scratch` has [`crate::layout::TEXT`] bytes.
+    fn insert(&mut self, at: usize, len: u32, scratch: *mut u8) -> Option<()>;
+
+    /// Replaces the `old` bytes of headers at `l3` by room for `new` bytes of the version `to`. The EtherType
+    /// stays as it is.
+    fn rehead(&mut self, l3: usize, old: u32, new: u32, to: Version) -> Option<()>;
+
+    /// [`fullnat::option`], in a stack frame of its own.
+    #[inline(always)]
+    fn option_apart(&mut self, header: u32, at: u32, plan: u64) -> u32 {
+        fullnat::option(self, header, at, plan)
+    }
 
     /// [`sctp::checksum_change`], in a stack frame of its own.
     #[inline(always)]
@@ -672,6 +690,24 @@ pub trait Host: Tables + Sized {
         };
         let seal = tunnel::seal(self, packet, l3, server, sum)?;
         tunnel::wrap(self, packet, l3, server, seal)
+    }
+
+    /// [`fullnat::plan`], in a stack frame of its own.
+    #[inline(always)]
+    fn plan_apart<P: Packet>(&self, packet: &P, slot: u32, mtu: u16) -> Plan {
+        Plan(fullnat::plan(self, packet, slot, mtu.into()))
+    }
+
+    /// [`fullnat::edit`], in a stack frame of its own.
+    #[inline(always)]
+    fn edit_apart<P: Packet>(&self, packet: &mut P, plan: Plan) -> Option<()> {
+        fullnat::edit(self, packet, plan)
+    }
+
+    /// [`cross::translate`], in a stack frame of its own.
+    #[inline(always)]
+    fn cross_apart<P: Packet>(&self, packet: &mut P, slot: u32) -> Option<()> {
+        cross::translate(self, packet, slot)
     }
 
     /// [`next_hop::refresh`], in a stack frame of its own.

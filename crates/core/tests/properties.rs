@@ -35,6 +35,19 @@ impl Packet for Bytes {
         Some(())
     }
 
+    fn insert(&mut self, at: usize, len: u32, _scratch: *mut u8) -> Option<()> {
+        self.0.get(at..)?;
+        self.0.splice(at..at, vec![0; len as usize]);
+        Some(())
+    }
+
+    fn rehead(&mut self, l3: usize, old: u32, new: u32, _to: Version) -> Option<()> {
+        let end = l3 + old as usize;
+        self.0.get(l3..end)?;
+        self.0.splice(l3..end, vec![0; new as usize]);
+        Some(())
+    }
+
     fn reshape(&mut self, l3: usize, bytes: u32, len: u32) -> Option<()> {
         self.0.splice(l3..l3, vec![0; bytes as usize]);
         self.0.resize(len as usize, 0);

@@ -185,6 +185,14 @@ impl Packet for Frame<'_> {
         None
     }
 
+    fn insert(&mut self, _at: usize, _len: u32, _scratch: *mut u8) -> Option<()> {
+        None
+    }
+
+    fn rehead(&mut self, _l3: usize, _old: u32, _new: u32, _to: Version) -> Option<()> {
+        None
+    }
+
     fn reshape(&mut self, _l3: usize, _bytes: u32, _len: u32) -> Option<()> {
         None
     }

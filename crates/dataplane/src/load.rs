@@ -55,7 +55,7 @@ const MAPS: [&str; 19] = [
 const LEDGER: &str = "LEDGER";
 
 /// The programs that call each other, with their places in the program arrays.
-const XDP: [(u32, &str); 12] = [
+const XDP: [(u32, &str); 14] = [
     (call::DIRECTOR, "director_xdp"),
     (call::OPEN, "open_xdp"),
     (call::UNREACHABLE, "unreachable_xdp"),
@@ -68,8 +68,10 @@ const XDP: [(u32, &str); 12] = [
     (call::ONE_PACKET_WIDE, "one_packet_wide_xdp"),
     (call::FTP, "ftp_xdp"),
     (call::FTP_WIDE, "ftp_wide_xdp"),
+    (call::FULLNAT, "fullnat_xdp"),
+    (call::FULLNAT_WIDE, "fullnat_wide_xdp"),
 ];
-const TC: [(u32, &str); 12] = [
+const TC: [(u32, &str); 14] = [
     (call::DIRECTOR, "director_tc"),
     (call::OPEN, "open_tc"),
     (call::UNREACHABLE, "unreachable_tc"),
@@ -82,6 +84,8 @@ const TC: [(u32, &str); 12] = [
     (call::ONE_PACKET_WIDE, "one_packet_wide_tc"),
     (call::FTP, "ftp_tc"),
     (call::FTP_WIDE, "ftp_wide_tc"),
+    (call::FULLNAT, "fullnat_tc"),
+    (call::FULLNAT_WIDE, "fullnat_wide_tc"),
 ];
 /// TC egress.
 const OUT: &str = "director_out";
@@ -101,7 +105,7 @@ pub enum Programs {
 
 impl Programs {
     /// The map that holds them, and who stands where in it.
-    fn array(self) -> (&'static str, [(u32, &'static str); 12]) {
+    fn array(self) -> (&'static str, [(u32, &'static str); call::PROGRAMS as usize]) {
         match self {
             Self::Xdp => ("XDP_PROGRAMS", XDP),
             Self::Tc => ("TC_PROGRAMS", TC),

@@ -16,11 +16,6 @@ pub fn service(spec: &ServiceSpec) -> Result<(), Error> {
     if let ServiceKey::Mark { mark: 0, .. } = spec.key {
         return Err(Error::Invalid("firewall mark 0".into()));
     }
-    if !spec.client_address.is_hidden() {
-        return Err(Error::NotSupported(
-            "telling real servers by FULLNAT the client's address".into(),
-        ));
-    }
     if let Some(engine) = &spec.persistence_engine
         && engine != SIP
     {
@@ -52,14 +47,9 @@ pub fn server(service: &ServiceSpec, spec: &ServerSpec) -> Result<(), Error> {
     }
     unicast(spec.key.addr)?;
     let foreign = Family::from(spec.key.addr) != service.key.family();
-    if foreign && spec.forwarding == Forwarding::FullNat {
-        return Err(Error::NotSupported(
-            "FULLNAT to real servers of another address family".into(),
-        ));
-    }
-    if foreign && !matches!(spec.forwarding, Forwarding::Tunnel(_)) {
+    if foreign && !matches!(spec.forwarding, Forwarding::Tunnel(_) | Forwarding::FullNat) {
         return Err(Error::Invalid(
-            "another address family needs a tunnel".into(),
+            "another address family needs a tunnel or FULLNAT".into(),
         ));
     }
     Ok(())

@@ -205,6 +205,11 @@ impl Word {
     pub fn with(self, flags: u32, state: u8) -> Self {
         Self(Self::new(self.proto(), flags, state, self.kind()).0 | self.0 & WORD_USE)
     }
+    /// With another forwarding method.
+    #[inline(always)]
+    pub fn with_method(self, method: u8) -> Self {
+        Self(self.0 & !(KIND_METHOD << 24) | u32::from(method) << 24)
+    }
     /// The word of a slot with this tag.
     #[inline(always)]
     pub fn of_use(self, tag: u64) -> Self {

@@ -1,12 +1,63 @@
 //! NAT of both ends (FULLNAT): CIP:port → VIP:port becomes LIP:port → RIP:port, and replies are undone.
 //! Replies come back to the director because the server answers one of its addresses, wherever both are.
 //!
-//! What changes addresses and ports alone is NAT like any other ([`crate::forward::nat`]).
+//! What changes addresses and ports alone is NAT like any other ([`crate::forward::nat`]). Here is what
+//! else may have to be done, in a program of its own: telling the server who the client is, and, with a
+//! server of the other address family, another IP header ([`super::cross`]).
+//!
+//! **TOA**: TCP option 254 with the client's port and address, right behind the fixed header: 8 bytes for
+//! IPv4, 20 for IPv6. It is in every packet of the client's from the end of the handshake until the server
+//! has answered one, so that a lost packet loses nothing.
+//!
+//! **PROXY protocol**, version 2: a header before the client's first byte. It goes with the packet that
+//! ends the handshake, since a server may want to speak first, and again with whatever begins at the
+//! first byte, until the server has acknowledged it. The client knows nothing of it, so sequence numbers
+//! of the one and acknowledgements of the other are shifted from then on.
+//!
+//! Either way the server's maximum segment size is lowered by what is added, so that packets of full size
+//! have room for it.
 
+use crate::addr::{Address, Be16};
 use crate::atomic;
+use crate::conn::{self, KIND_METHOD, NO_PARTNER, Slot, Word};
+use crate::drop::Drop;
 use crate::forward::{FULLNAT, FULLNAT_CROSS, FULLNAT_TELLS, NAT, is_fullnat};
-use crate::host::Tables;
-use crate::layout::{SERVER_IPV6, ServerRecord};
+use crate::host::{Packet, Tables};
+use crate::layout::{
+    CLIENT_PROXY, CLIENT_TOA, CLIENT_UNTOLD, Control, SERVER_IPV6, ServerRecord, Wanted,
+};
+use crate::mask::masked;
+use crate::open;
+use crate::parse::Flow;
+use crate::proto;
+use crate::wire::checksum::Diff;
+use crate::wire::tcp as tcp_wire;
+use crate::wire::{ipv4, ipv6, toa};
+
+/// The client is told by TCP option.
+pub const TELL_TOA: u32 = 1;
+/// The client is told by PROXY protocol.
+pub const TELL_PROXY: u32 = 2;
+/// The SYN was seen: where the client's bytes begin is known.
+pub const TELL_SEEN: u32 = 4;
+/// The server has been told.
+pub const TELL_TOLD: u32 = 8;
+
+/// TCP option kinds.
+const OPTION_END: u8 = 0;
+const OPTION_NOP: u8 = 1;
+const OPTION_MSS: u8 = 2;
+const OPTION_SACK: u8 = 5;
+/// Most options looked at.
+const OPTIONS: u32 = 16;
+/// Longest TCP header.
+const TCP_MAX: usize = 60;
+/// Signature of the PROXY protocol, version 2, as words of memory.
+const SIGNATURE: [u32; 3] = [
+    u32::from_ne_bytes(*b"\r\n\r\n"),
+    u32::from_ne_bytes(*b"\0\r\nQ"),
+    u32::from_ne_bytes(*b"UIT\n"),
+];
 
 /// The method of a connection to a server, whose own method is `method`; its client speaks IPv6 (`wide`)
 /// and TCP.
@@ -26,10 +77,9 @@ pub unsafe fn method<T: Tables>(
     }
     // SAFETY: passed on to the caller.
     let (to_wide, tells) = unsafe {
-        let service = tables.service(atomic::load(&raw const (*server).service));
         (
             atomic::load(&raw const (*server).flags) & SERVER_IPV6 != 0,
-            service.is_some_and(|s| atomic::load(&raw const (*s).client_address) != 0),
+            client_address(tables, server) != 0,
         )
     };
     if wide != to_wide {
@@ -41,4 +91,552 @@ pub unsafe fn method<T: Tables>(
     } else {
         FULLNAT
     }
+}
+
+/// How a server learns the client's address.
+///
+/// # Safety
+/// `server` lives as long as the maps.
+#[inline(always)]
+unsafe fn client_address<T: Tables>(tables: &T, server: *const ServerRecord) -> u32 {
+    // SAFETY: passed on to the caller.
+    unsafe {
+        let service = tables.service(atomic::load(&raw const (*server).service));
+        service.map_or(0, |s| atomic::load(&raw const (*s).client_address))
+    }
+}
+
+/// What is to be done to a packet besides new addresses and ports, in one word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Plan(pub u64);
+
+impl Plan {
+    const PROXY: u64 = 1 << 8;
+    const SEQUENCE: u64 = 1 << 9;
+    const ACKNOWLEDGEMENT: u64 = 1 << 10;
+    const SEGMENT_SIZE: u64 = 1 << 11;
+    const CLIENT_IPV6: u64 = 1 << 12;
+    /// The packet cannot be forwarded.
+    pub const REFUSED: u64 = 1 << 13;
+    /// Where what an acknowledgement is lowered by begins.
+    const BACK: u64 = 16;
+
+    /// Nothing.
+    const NONE: Self = Self(0);
+
+    #[inline(always)]
+    fn has(self, bit: u64) -> bool {
+        self.0 & bit != 0
+    }
+
+    /// Bytes that are inserted.
+    #[inline(always)]
+    fn inserted(self) -> usize {
+        masked::<0x3f>(self.0 as usize)
+    }
+
+    /// How many bytes longer the packet gets, may be negative.
+    #[inline(always)]
+    pub fn growth(self) -> i32 {
+        (self.0 >> 32) as u32 as i32
+    }
+
+    #[inline(always)]
+    fn grown(self, bytes: i32) -> Self {
+        Self(self.0 & 0xffff_ffff | u64::from(bytes as u32) << 32)
+    }
+
+    /// Whether there is anything to do inside TCP.
+    #[inline(always)]
+    pub fn edits(self) -> bool {
+        self.0 & (0x3f | Self::SEQUENCE | Self::ACKNOWLEDGEMENT | Self::SEGMENT_SIZE) != 0
+    }
+
+    /// Bytes before the client's first one, by PROXY protocol.
+    #[inline(always)]
+    fn shift(self) -> u32 {
+        proxy_len(self.has(Self::CLIENT_IPV6))
+    }
+
+    /// What an acknowledgement is lowered by: as much of the shift as the server has.
+    #[inline(always)]
+    fn back(self) -> u32 {
+        (self.0 >> Self::BACK) as u32 & 0x3f
+    }
+}
+
+/// Bytes of TOA.
+#[inline(always)]
+const fn toa_len(wide: bool) -> u32 {
+    let len = if wide { toa::LEN_V6 } else { toa::LEN_V4 };
+    len as u32
+}
+
+/// Bytes of a PROXY protocol header.
+#[inline(always)]
+const fn proxy_len(wide: bool) -> u32 {
+    if wide { 52 } else { 28 }
+}
+
+/// What is to be done to the wanted packet, which the slot with an index is for and whose way takes `mtu`
+/// bytes; a [`Plan`].
+#[inline(always)]
+pub fn plan<T: Tables, P: Packet>(tables: &T, packet: &P, slot: u32, mtu: u32) -> u64 {
+    let (Some(wanted), Some(own)) = (tables.wanted(), conn::slot(tables, slot)) else {
+        return Plan::REFUSED;
+    };
+    // SAFETY: the wanted record is this CPU's, found slots lie in the table.
+    let (flow, word) = unsafe {
+        (
+            open::wanted_flow(wanted),
+            Word(atomic::load(&raw const (*own.slot).word)),
+        )
+    };
+    let cross = (word.kind() & KIND_METHOD) as u8 == FULLNAT_CROSS;
+    let wide = flow.key.proto & proto::WIDE != 0;
+    let mut growth = 0;
+    if cross {
+        growth = super::cross::growth(packet, &flow, wide);
+    }
+    if proto::base(flow.key.proto) != proto::TCP || !flow.whole || flow.inner != 0 {
+        return Plan::NONE.grown(growth).0;
+    }
+    let client_wide = wide != (cross && word.is_reply());
+    // SAFETY: as above.
+    let told = unsafe { tell(tables, packet, &flow, own.slot, slot, word, client_wide) };
+    let mut plan = Plan(told);
+    let more = plan.inserted() as i32;
+    let len = i32::from(flow.total_len) + growth + more;
+    if more != 0 && !plan.has(Plan::PROXY) && len > mtu as i32 {
+        tables.count(CLIENT_UNTOLD);
+        plan = Plan::NONE;
+    }
+    plan.grown(growth + plan.inserted() as i32).0
+}
+
+/// The part of a plan that tells the client's address; moves on what is known of it.
+///
+/// # Safety
+/// `own` lies in the table.
+#[inline(always)]
+unsafe fn tell<T: Tables, P: Packet>(
+    tables: &T,
+    packet: &P,
+    flow: &Flow,
+    own: *mut Slot,
+    index: u32,
+    word: Word,
+    client_wide: bool,
+) -> u64 {
+    let client = if client_wide { Plan::CLIENT_IPV6 } else { 0 };
+    let reply = word.is_reply();
+    // SAFETY: passed on to the caller.
+    let request = if reply {
+        unsafe { atomic::load(&raw const (*own).partner) }
+    } else {
+        index
+    };
+    if request == NO_PARTNER {
+        return 0;
+    }
+    let Some(control) = tables.control(request) else {
+        return 0;
+    };
+    let (Some(sequence), Some(acknowledged)) = (
+        packet.read::<u32>(flow.l4 + tcp_wire::SEQUENCE),
+        packet.read::<u32>(flow.l4 + tcp_wire::ACKNOWLEDGEMENT),
+    ) else {
+        return 0;
+    };
+    let (syn, rst) = (
+        flow.event & tcp_wire::SYN != 0,
+        flow.event & tcp_wire::RST != 0,
+    );
+    // SAFETY: controls lie beside the table.
+    let (tells, first) = unsafe {
+        // Anybody can send a SYN; where a connection stands it begins nothing.
+        if !reply && syn && word.state() != proto::tcp::ESTABLISHED {
+            return begin(tables, own, control, u32::from_be(sequence), flow);
+        }
+        (
+            atomic::load(&raw const (*control).children),
+            atomic::load(&raw const (*control).timeout),
+        )
+    };
+    if tells & TELL_SEEN == 0 {
+        return 0;
+    }
+    if reply && syn {
+        return if tells & (TELL_TOA | TELL_PROXY) != 0 {
+            let proxy = if tells & TELL_PROXY != 0 {
+                Plan::PROXY
+            } else {
+                0
+            };
+            Plan::SEGMENT_SIZE | client | proxy
+        } else {
+            0
+        };
+    }
+    let told = tells & TELL_TOLD != 0;
+    if tells & TELL_TOA != 0 {
+        if told || reply && flow.event & tcp_wire::ACK != 0 {
+            // SAFETY: as above.
+            unsafe { settle(tables, own, control, tells) };
+            return 0;
+        }
+        if reply || syn || rst || packet.is_aggregate() {
+            return 0;
+        }
+        let len = toa_len(client_wide);
+        let header = usize::from(flow.headers) - (flow.l4 - flow.l3);
+        if header + len as usize > TCP_MAX {
+            tables.count(CLIENT_UNTOLD);
+            return 0;
+        }
+        return u64::from(len) | client;
+    }
+    if tells & TELL_PROXY == 0 {
+        return 0;
+    }
+    let proxy = Plan::PROXY | client;
+    let shift = proxy_len(client_wide);
+    if reply {
+        let past = u32::from_be(acknowledged).wrapping_sub(first);
+        if flow.event & tcp_wire::ACK == 0 || (past as i32) < 0 {
+            return 0;
+        }
+        if past < shift {
+            return proxy | Plan::ACKNOWLEDGEMENT | u64::from(past) << Plan::BACK;
+        }
+        if !told {
+            // SAFETY: as above.
+            unsafe { atomic::store(&raw mut (*control).children, tells | TELL_TOLD) };
+        }
+        return proxy | Plan::ACKNOWLEDGEMENT | u64::from(shift) << Plan::BACK;
+    }
+    let at_first = u32::from_be(sequence) == first && !told;
+    if at_first && rst {
+        0
+    } else if at_first && !packet.is_aggregate() {
+        proxy | u64::from(shift)
+    } else {
+        proxy | Plan::SEQUENCE
+    }
+}
+
+/// A SYN: from here on the client's bytes are counted.
+///
+/// # Safety
+/// Slot and control lie in the tables.
+#[inline(always)]
+unsafe fn begin<T: Tables>(
+    tables: &T,
+    own: *const Slot,
+    control: *mut Control,
+    sequence: u32,
+    flow: &Flow,
+) -> u64 {
+    // SAFETY: passed on to the caller; server records live as long as the maps.
+    unsafe {
+        let address = match tables.server(atomic::load(&raw const (*own).server)) {
+            Some(server) => client_address(tables, server),
+            None => 0,
+        };
+        let tells = match address {
+            CLIENT_TOA => TELL_TOA,
+            CLIENT_PROXY => TELL_PROXY,
+            _ => 0,
+        };
+        // Data in a SYN would have to come behind the header; without, the client repeats it later.
+        if tells == TELL_PROXY && flow.total_len > flow.headers {
+            return Plan::REFUSED;
+        }
+        atomic::store(&raw mut (*control).timeout, sequence.wrapping_add(1));
+        atomic::store(&raw mut (*control).children, tells | TELL_SEEN);
+    }
+    0
+}
+
+/// The server has been told by TOA: nothing is left to do, and within one family the connection's
+/// packets take the fast way from here on.
+///
+/// # Safety
+/// Slot and control lie in the tables.
+#[inline(always)]
+unsafe fn settle<T: Tables>(tables: &T, own: *mut Slot, control: *mut Control, tells: u32) {
+    // SAFETY: passed on to the caller.
+    unsafe {
+        atomic::store(&raw mut (*control).children, tells | TELL_TOLD);
+        let partner = atomic::load(&raw const (*own).partner);
+        if let Some(other) = conn::slot(tables, partner) {
+            make_plain(other.slot);
+        }
+        make_plain(own);
+    }
+}
+
+/// # Safety
+/// The slot lies in the table.
+#[inline(always)]
+unsafe fn make_plain(slot: *mut Slot) {
+    // SAFETY: passed on to the caller. Who changes the word meanwhile leaves it for the next packet.
+    unsafe {
+        let word = &raw mut (*slot).word;
+        let old = atomic::load(word);
+        if (Word(old).kind() & KIND_METHOD) as u8 == FULLNAT_TELLS {
+            atomic::cas32(word, old, Word(old).with_method(FULLNAT).0);
+        }
+    }
+}
+
+/// Where what is inserted goes.
+#[inline(always)]
+fn place(flow: &Flow, plan: Plan) -> usize {
+    masked::<0x1ff>(if plan.has(Plan::PROXY) {
+        flow.l3 + usize::from(flow.headers)
+    } else {
+        flow.l4 + tcp_wire::MIN_LEN
+    })
+}
+
+/// Makes room for what a plan inserts into the wanted packet.
+#[inline(always)]
+pub fn make_room<T: Tables, P: Packet>(
+    tables: &T,
+    packet: &mut P,
+    flow: &Flow,
+    plan: Plan,
+) -> Option<()> {
+    let len = plan.inserted();
+    if len == 0 {
+        return Some(());
+    }
+    // SAFETY: the record is this CPU's; nothing else is in its text meanwhile.
+    let scratch = unsafe { (&raw mut (*tables.wanted()?).text).cast::<u8>() };
+    packet.insert(place(flow, plan), len as u32, scratch)
+}
+
+/// Carries out what of a plan is inside TCP: numbers, options, what is inserted, for which there is room.
+/// The packet's addresses and ports are still those it came with.
+#[inline(always)]
+pub fn edit<T: Tables, P: Packet>(tables: &T, packet: &mut P, plan: Plan) -> Option<()> {
+    let wanted = tables.wanted()?;
+    // SAFETY: the wanted record is this CPU's.
+    let flow = unsafe { open::wanted_flow(wanted) };
+    let l4 = masked::<0x1ff>(flow.l4);
+    let mut pseudo = Diff::NONE;
+    let mut inside = Diff::NONE;
+    if plan.has(Plan::SEQUENCE) {
+        let at = l4 + tcp_wire::SEQUENCE;
+        inside = inside.and(add_to(packet, at, plan.shift())?);
+    }
+    if plan.has(Plan::ACKNOWLEDGEMENT) {
+        let at = l4 + tcp_wire::ACKNOWLEDGEMENT;
+        inside = inside.and(add_to(packet, at, plan.back().wrapping_neg())?);
+    }
+    let header = usize::from(flow.headers).checked_sub(flow.l4 - flow.l3)?;
+    if header > tcp_wire::MIN_LEN && plan.has(Plan::ACKNOWLEDGEMENT | Plan::SEGMENT_SIZE) {
+        inside = inside.and(options(packet, l4, header, plan)?);
+    }
+    let len = plan.inserted();
+    if len != 0 {
+        let at = place(&flow, plan);
+        inside = inside.and(if plan.has(Plan::PROXY) {
+            write_proxy(packet, at, &flow, plan)?
+        } else {
+            write_toa(packet, at, l4, &flow, plan)?
+        });
+        pseudo = lengthen(packet, &flow, len as u16)?;
+        // SAFETY: as above.
+        unsafe {
+            (*wanted).flow.total_len = flow.total_len + len as u16;
+            if !plan.has(Plan::PROXY) {
+                (*wanted).flow.headers = flow.headers + len as u16;
+            }
+        }
+    }
+    packet.update_checksum(l4 + tcp_wire::CHECKSUM, pseudo, inside, false)
+}
+
+/// Adds to a number in wire order.
+#[inline(always)]
+fn add_to<P: Packet>(packet: &mut P, at: usize, by: u32) -> Option<Diff> {
+    let old = packet.read::<u32>(at)?;
+    let new = u32::from_be(old).wrapping_add(by).to_be();
+    packet.write(at, new)?;
+    Some(Diff::of32(old, new))
+}
+
+/// The IP header says how long the packet is; so does the pseudo header.
+#[inline(always)]
+fn lengthen<P: Packet>(packet: &mut P, flow: &Flow, by: u16) -> Option<Diff> {
+    let wide = flow.key.proto & proto::WIDE != 0;
+    let at = flow.l3 + if wide { ipv6::PAYLOAD_LEN } else { 2 };
+    let old = packet.read::<u16>(at)?;
+    let new = u16::from_be(old).checked_add(by)?.to_be();
+    packet.write(at, new)?;
+    if !wide {
+        let checksum = packet.read::<u16>(flow.l3 + ipv4::CHECKSUM)?;
+        let changed = Diff::of16(old, new).apply(checksum);
+        packet.write(flow.l3 + ipv4::CHECKSUM, changed)?;
+    }
+    // By as much as the IP length, whatever the transport's own was.
+    let payload = flow.total_len.checked_sub((flow.l4 - flow.l3) as u16)?;
+    Some(Diff::of16(payload.to_be(), (payload + by).to_be()))
+}
+
+/// Goes through the options of a TCP header: a segment size is lowered, acknowledged ranges are shifted
+/// back. What that changes, summed over all of them, since an option may begin anywhere.
+#[inline(always)]
+fn options<P: Packet>(packet: &mut P, l4: usize, header: usize, plan: Plan) -> Option<Diff> {
+    let before = sum_options(packet, l4, header)?;
+    let mut at = tcp_wire::MIN_LEN as u32;
+    for _ in 0..OPTIONS {
+        at = packet.option_apart(l4 as u32 | (header as u32) << 16, at, plan.0);
+        if at == NO_OPTION {
+            break;
+        }
+    }
+    let after = sum_options(packet, l4, header)?;
+    Some(before.reversed().and(after))
+}
+
+/// What [`option`] returns when there is none more.
+pub const NO_OPTION: u32 = 0;
+
+/// Does to the option at `at` of a TCP header what a plan says; offset of the next one. The header lies at
+/// the offset in the low half of `header`, and has as many bytes as the high half says.
+#[inline(always)]
+pub fn option<P: Packet>(packet: &mut P, header: u32, at: u32, plan: u64) -> u32 {
+    edit_option(packet, header, at, Plan(plan)).unwrap_or(NO_OPTION)
+}
+
+#[inline(always)]
+fn edit_option<P: Packet>(packet: &mut P, header: u32, at: u32, plan: Plan) -> Option<u32> {
+    let l4 = masked::<0x1ff>(header as usize);
+    let end = masked::<0x3f>((header >> 16) as usize);
+    let here = masked::<0x3f>(at as usize);
+    if here + 2 > end {
+        return None;
+    }
+    let [kind, len] = packet.read::<[u8; 2]>(l4 + here)?;
+    if kind == OPTION_NOP {
+        return Some(here as u32 + 1);
+    }
+    let next = here + usize::from(len);
+    if kind == OPTION_END || len < 2 || next > end {
+        return None;
+    }
+    if kind == OPTION_MSS && len == 4 && plan.has(Plan::SEGMENT_SIZE) {
+        let room = if plan.has(Plan::PROXY) {
+            plan.shift()
+        } else {
+            toa_len(plan.has(Plan::CLIENT_IPV6))
+        };
+        let size = packet.read::<Be16>(l4 + here + 2)?.get();
+        packet.write(l4 + here + 2, Be16::new(size.saturating_sub(room as u16)))?;
+    }
+    if kind == OPTION_SACK && plan.has(Plan::ACKNOWLEDGEMENT) {
+        for edge in 0..8usize {
+            if 6 + 4 * edge > usize::from(len) {
+                break;
+            }
+            let edge = l4 + here + 2 + 4 * edge;
+            add_to(packet, edge, plan.shift().wrapping_neg())?;
+        }
+    }
+    Some(next as u32)
+}
+
+/// The sum of the words of the options.
+#[inline(always)]
+fn sum_options<P: Packet>(packet: &P, l4: usize, header: usize) -> Option<Diff> {
+    let mut sum = Diff::NONE;
+    for word in 5..15usize {
+        if word * 4 < header {
+            sum = sum.and(Diff::added(packet.read::<u32>(l4 + word * 4)?));
+        }
+    }
+    Some(sum)
+}
+
+/// Writes TOA at `at`, and that the header is longer.
+#[inline(always)]
+fn write_toa<P: Packet>(
+    packet: &mut P,
+    at: usize,
+    l4: usize,
+    flow: &Flow,
+    plan: Plan,
+) -> Option<Diff> {
+    let wide = plan.has(Plan::CLIENT_IPV6);
+    let len = toa_len(wide);
+    let [first, second] = (flow.key.ports as u16).to_ne_bytes();
+    let head = u32::from_ne_bytes([toa::KIND, len as u8, first, second]);
+    let mut diff = Diff::added(head);
+    packet.write(at, head)?;
+    for i in 0..4usize {
+        if i == 0 || wide {
+            let source = if wide { ipv6::SOURCE } else { ipv4::SOURCE };
+            let word = packet.read::<u32>(flow.l3 + source + 4 * i)?;
+            packet.write(at + 4 + 4 * i, word)?;
+            diff = diff.and(Diff::added(word));
+        }
+    }
+    let [offset, flags] = packet.read::<[u8; 2]>(l4 + tcp_wire::OFFSET_FLAGS)?;
+    let longer = [offset.wrapping_add((len as u8 / 4) << 4), flags];
+    packet.write(l4 + tcp_wire::OFFSET_FLAGS, longer)?;
+    Some(diff.and(Diff::of16(
+        u16::from_ne_bytes([offset, flags]),
+        u16::from_ne_bytes(longer),
+    )))
+}
+
+/// Writes a header of the PROXY protocol at `at` (version 2: signature, version and command, family and
+/// transport, length, addresses, ports).
+#[inline(always)]
+fn write_proxy<P: Packet>(packet: &mut P, at: usize, flow: &Flow, plan: Plan) -> Option<Diff> {
+    let wide = plan.has(Plan::CLIENT_IPV6);
+    let mut diff = Diff::NONE;
+    for (i, word) in SIGNATURE.into_iter().enumerate() {
+        packet.write(at + 4 * i, word)?;
+        diff = diff.and(Diff::added(word));
+    }
+    let (family, len) = if wide { (0x21, 36) } else { (0x11, 12) };
+    let head = u32::from_ne_bytes([0x21, family, 0, len]);
+    packet.write(at + 12, head)?;
+    diff = diff.and(Diff::added(head));
+    let source = flow.l3 + if wide { ipv6::SOURCE } else { ipv4::SOURCE };
+    for i in 0..8usize {
+        if i < 2 || wide {
+            let word = packet.read::<u32>(source + 4 * i)?;
+            packet.write(at + 16 + 4 * i, word)?;
+            diff = diff.and(Diff::added(word));
+        }
+    }
+    let ports = if wide { 48 } else { 24 };
+    packet.write(at + ports, flow.key.ports)?;
+    Some(diff.and(Diff::added(flow.key.ports)))
+}
+
+/// An address as a slot's packets get it, for those who read it word by word.
+///
+/// # Safety
+/// `address` lies in the maps.
+#[inline(always)]
+pub(super) unsafe fn word_of(address: *const Address, i: usize) -> u32 {
+    // SAFETY: passed on to the caller; an address has four words.
+    unsafe { atomic::load(address.cast::<u32>().add(i)) }
+}
+
+/// Why a plan refuses.
+pub const REFUSAL: Drop = Drop::ClientAddress;
+
+/// The wanted record of this CPU, where the flow lies.
+#[inline(always)]
+pub(super) fn wanted_flow<T: Tables>(tables: &T) -> Option<(*mut Wanted, Flow)> {
+    let wanted = tables.wanted()?;
+    // SAFETY: the wanted record is this CPU's.
+    Some((wanted, unsafe { open::wanted_flow(wanted) }))
 }

@@ -32,6 +32,18 @@ impl Diff {
         Self((u64::from(!old)) + u64::from(new))
     }
 
+    /// A word is there that was not.
+    #[inline(always)]
+    pub fn added(new: u32) -> Self {
+        Self(new.into())
+    }
+
+    /// The other way round: what was added is taken away.
+    #[inline(always)]
+    pub fn reversed(self) -> Self {
+        Self(u64::from(!self.raw()))
+    }
+
     /// Both changes.
     #[inline(always)]
     pub fn and(self, other: Self) -> Self {

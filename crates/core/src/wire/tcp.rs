@@ -2,6 +2,10 @@
 
 /// Bytes of a header without options.
 pub const MIN_LEN: usize = 20;
+/// Offset of the sequence number.
+pub const SEQUENCE: usize = 4;
+/// Offset of the acknowledgement number.
+pub const ACKNOWLEDGEMENT: usize = 8;
 /// Offset of data offset and flags.
 pub const OFFSET_FLAGS: usize = 12;
 /// Offset of the checksum.

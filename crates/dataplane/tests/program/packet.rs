@@ -211,7 +211,7 @@ impl Packet {
     }
 
     /// Puts the right checksum into the body, at `at`.
-    fn seal(&mut self, at: usize) {
+    pub fn seal(&mut self, at: usize) {
         self.body[at..at + 2].fill(0);
         let pseudo = if self.protocol == ICMP {
             Vec::new()

@@ -6,7 +6,9 @@ use std::mem;
 
 use pointsman_core::addr::{Address, Be32};
 use pointsman_core::conn::{Hints, Set};
-use pointsman_core::director::{self, Narrow, OneNarrow, OneWide, Verdict, Wide, call};
+use pointsman_core::director::{
+    self, FullNarrow, FullWide, Narrow, OneNarrow, OneWide, Verdict, Wide, call,
+};
 use pointsman_core::fragment::FragmentId;
 use pointsman_core::ftp;
 use pointsman_core::host::{self, Packet, Route, Shell, Tables as _};
@@ -102,6 +104,8 @@ impl UserSpace {
                 call::RARE_FLOW_WIDE => rare::flow::<_, _, RareWide>(host, &mut bytes),
                 call::ONE_PACKET => director::one_packet::<_, _, OneNarrow>(host, &mut bytes),
                 call::ONE_PACKET_WIDE => director::one_packet::<_, _, OneWide>(host, &mut bytes),
+                call::FULLNAT => director::full::<_, _, FullNarrow>(host, &mut bytes),
+                call::FULLNAT_WIDE => director::full::<_, _, FullWide>(host, &mut bytes),
                 call::FTP => ftp::ingress::<_, _, Narrow>(host, &mut bytes),
                 call::FTP_WIDE => ftp::ingress::<_, _, Wide>(host, &mut bytes),
                 call::UNREACHABLE => director::unreachable(host, &mut bytes),
@@ -373,6 +377,23 @@ impl Packet for Bytes {
 
     fn push(&mut self, l3: usize, len: usize, _outer: Version, _shell: Shell) -> Option<()> {
         self.make_room(l3, vec![0; len])
+    }
+
+    fn insert(&mut self, at: usize, len: u32, _scratch: *mut u8) -> Option<()> {
+        let room = vec![0; len as usize];
+        self.frame.get(at..)?;
+        self.frame.splice(at..at, room);
+        Some(())
+    }
+
+    fn rehead(&mut self, l3: usize, old: u32, new: u32, _to: Version) -> Option<()> {
+        if self.refuses_tags && l3 != ethernet::LEN {
+            return None;
+        }
+        let end = l3 + old as usize;
+        self.frame.get(l3..end)?;
+        self.frame.splice(l3..end, vec![0; new as usize]);
+        Some(())
     }
 
     fn reshape(&mut self, l3: usize, bytes: u32, len: u32) -> Option<()> {
