@@ -51,6 +51,43 @@ impl Member {
     }
 }
 
+/// Local addresses that virtual servers share, as they stand in the file.
+#[derive(Clone, Debug)]
+pub struct LocalGroup {
+    /// Where it stands.
+    pub at: Place,
+    /// Its name.
+    pub name: String,
+    /// What it holds.
+    pub addresses: Vec<IpAddr>,
+}
+
+/// `local_address_group NAME { IP [IF] … }`, as DPVS's keepalived has it. Addresses are put on interfaces
+/// elsewhere, and so the interface says nothing here.
+pub fn read_local(reader: &mut Reader<'_>, args: &mut Args<'_>) -> Option<LocalGroup> {
+    let at = args.at();
+    let block = args.block();
+    let name = reader.text(args, "a name")?;
+    let mut addresses = Vec::new();
+    for entry in block {
+        let mut words = Args::of_entry(entry);
+        if let Some(word) = words.take()
+            && let Some((low, high)) = range(reader, word)
+        {
+            addresses.extend(Member::Addresses(low, high, 0).addresses());
+        }
+        words.take();
+        if let Some(word) = words.peek() {
+            reader.warn(&word.at, "what follows here is ignored");
+        }
+    }
+    Some(LocalGroup {
+        at,
+        name,
+        addresses,
+    })
+}
+
 /// `virtual_server_group NAME { … }`.
 pub fn read(reader: &mut Reader<'_>, args: &mut Args<'_>) -> Option<GroupDraft> {
     let at = args.at();

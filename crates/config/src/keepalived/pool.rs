@@ -2,7 +2,7 @@
 //! rules that span several keywords, with keepalived's corrections.
 
 use std::collections::HashSet;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::num::NonZeroU32;
 
 use pointsman_model::check::TlsOptions;
@@ -13,7 +13,7 @@ use pointsman_model::{
 };
 
 use super::check_resolve::CheckContext;
-use super::group::{GroupDraft, Member};
+use super::group::{GroupDraft, LocalGroup, Member};
 use super::keyword::Reader;
 use super::real_server::RealDraft;
 use super::virtual_server::{PERSISTENCE_DEFAULT, VirtualDraft};
@@ -26,6 +26,8 @@ const MOST_KEYS: usize = 100_000;
 pub struct Surroundings<'a> {
     /// All groups.
     pub groups: &'a [GroupDraft],
+    /// All groups of local addresses.
+    pub local_groups: &'a [LocalGroup],
     /// All tracked files, with their weights.
     pub files: &'a [(TrackFile, TrackWeight)],
     /// Names of all BFD sessions.
@@ -126,7 +128,8 @@ fn virtual_server(
     server.alpha = draft.alpha;
     server.omega = draft.omega;
     server.ha_suspend = draft.ha_suspend;
-    server.local_addresses = draft.local_addresses.clone();
+    server.local_addresses = local_addresses(reader, &draft, around);
+    server.client_address = draft.client_address;
     server.smtp_alert = draft.smtp_alert.or(around.smtp_alert).unwrap_or(false);
     server.servers = real_servers(reader, &draft, &server, family, around);
     if server.servers.is_empty() {
@@ -139,6 +142,29 @@ fn virtual_server(
     quorum(reader, &draft, &mut server);
     server.sorry_server = sorry_server(reader, &draft, &server, family);
     Some(server)
+}
+
+/// What servers by FULLNAT see as clients: its own, and those of its group.
+fn local_addresses(
+    reader: &mut Reader<'_>,
+    draft: &VirtualDraft,
+    around: &Surroundings<'_>,
+) -> Vec<IpAddr> {
+    let mut addresses = draft.local_addresses.clone();
+    if let Some((name, at)) = &draft.local_group {
+        match around.local_groups.iter().find(|g| g.name == *name) {
+            Some(group) => addresses.extend(&group.addresses),
+            None => reader.error(at, format!("there is no group of local addresses `{name}`")),
+        }
+    }
+    let mut seen = HashSet::new();
+    addresses.retain(|address| seen.insert(*address));
+    addresses
+}
+
+/// Whether the virtual server's family may be another than the server's.
+fn crosses_families(forwarding: Forwarding) -> bool {
+    matches!(forwarding, Forwarding::Tunnel(_) | Forwarding::FullNat)
 }
 
 /// What the virtual server stands for; a single address or mark is a group of one.
@@ -178,11 +204,10 @@ fn family(reader: &mut Reader<'_>, draft: &VirtualDraft, members: &[Member]) -> 
             "`ip_family` is not the family of its addresses, and is left out",
         );
     }
-    let tunnelled = |s: &&RealDraft| {
-        matches!(
-            s.forwarding.or(draft.forwarding),
-            Some(Forwarding::Tunnel(_))
-        )
+    let of_any = |s: &&RealDraft| {
+        s.forwarding
+            .or(draft.forwarding)
+            .is_some_and(crosses_families)
     };
     of_address
         .or(draft.family)
@@ -190,7 +215,7 @@ fn family(reader: &mut Reader<'_>, draft: &VirtualDraft, members: &[Member]) -> 
             draft
                 .servers
                 .iter()
-                .find(|s| !tunnelled(s))
+                .find(|s| !of_any(s))
                 .map(|s| s.addr.into())
         })
         .unwrap_or(Family::V4)
@@ -274,8 +299,9 @@ fn real_servers(
             .forwarding
             .or(draft.forwarding)
             .unwrap_or(Forwarding::Masquerade);
-        if Family::from(real.addr) != family && !matches!(forwarding, Forwarding::Tunnel(_)) {
-            let message = "it is of another family than the virtual server, which only TUN allows";
+        if Family::from(real.addr) != family && !crosses_families(forwarding) {
+            let message =
+                "it is of another family than the virtual server, which only TUN and FULLNAT allow";
             reader.error(&real.at, format!("{message}; it is left out"));
             continue;
         }
@@ -405,10 +431,10 @@ fn sorry_server(
         .sorry_forwarding
         .or(draft.forwarding)
         .unwrap_or(Forwarding::Masquerade);
-    if Family::from(addr) != family && !matches!(forwarding, Forwarding::Tunnel(_)) {
+    if Family::from(addr) != family && !crosses_families(forwarding) {
         reader.error(
             &at,
-            "the sorry server is of another family, which only TUN allows",
+            "the sorry server is of another family, which only TUN and FULLNAT allow",
         );
         return None;
     }

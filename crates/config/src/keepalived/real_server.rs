@@ -78,9 +78,15 @@ pub fn port_or_any(reader: &mut Reader<'_>, word: Option<&Word>) -> Option<u16> 
     u16::try_from(port).ok().filter(|port| *port != 0)
 }
 
-/// `lvs_method`: `NAT | FULLNAT | DR | TUN [type ipip|gre|gue port N] [nocsum|csum|remcsum]`.
+/// `lvs_method`: `NAT | FULLNAT | FNAT | DR | TUN [type ipip|gre|gue port N] [nocsum|csum|remcsum]`.
 pub fn forwarding(reader: &mut Reader<'_>, args: &mut Args<'_>) -> Option<Forwarding> {
-    let known = [("NAT", 0), ("FULLNAT", 3), ("DR", 1), ("TUN", 2)];
+    let known = [
+        ("NAT", 0),
+        ("FULLNAT", 3),
+        ("FNAT", 3),
+        ("DR", 1),
+        ("TUN", 2),
+    ];
     match reader.choice(args, &known)? {
         0 => return Some(Forwarding::Masquerade),
         1 => return Some(Forwarding::Route),
@@ -136,7 +142,7 @@ pub const KEYWORDS: &[Keyword<RealDraft>] = &[
     Keyword::sets("weight", "0-65535", |r, d, a| {
         d.weight = r.small(a, 0..=65535).or(d.weight)
     }),
-    Keyword::sets("lvs_method", "NAT|FULLNAT|DR|TUN …", |r, d, a| {
+    Keyword::sets("lvs_method", "NAT|FULLNAT|FNAT|DR|TUN …", |r, d, a| {
         d.forwarding = forwarding(r, a).or(d.forwarding);
     }),
     Keyword::sets("uthreshold", "N", |r, d, a| {

@@ -8,9 +8,9 @@ use pointsman_model::vrrp::{
 use pointsman_model::{DaemonRole, DaemonSpec, SyncDaemon};
 
 use super::global::{self, GlobalDraft};
-use super::group::{self, GroupDraft};
+use super::group::{self, GroupDraft, LocalGroup};
 use super::include::Files;
-use super::keyword::{Keyword, Reader};
+use super::keyword::{Args, Keyword, Reader};
 use super::names::Names;
 use super::pool::{self, Surroundings};
 use super::rule::Preferences;
@@ -27,6 +27,7 @@ pub struct FileDraft {
     globals: GlobalDraft,
     tls: TlsOptions,
     groups: Vec<GroupDraft>,
+    local_groups: Vec<LocalGroup>,
     virtual_servers: Vec<VirtualDraft>,
     trackable: Trackable,
     instances: Vec<InstanceDraft>,
@@ -156,10 +157,26 @@ pub const KEYWORDS: &[Keyword<FileDraft>] = &[
         }
         d.groups.push(group);
     }),
+    Keyword::sets("local_address_group", "NAME { IP [IF] … }", local_group),
+    Keyword::sets("laddr_group", "NAME { IP [IF] … }", local_group),
     Keyword::sets("SSL", "{ … }", |r, d, a| {
         r.block(&mut d.tls, a.block(), &[SSL], "SSL")
     }),
 ];
+
+fn local_group(reader: &mut Reader<'_>, draft: &mut FileDraft, args: &mut Args<'_>) {
+    let Some(group) = group::read_local(reader, args) else {
+        return;
+    };
+    if draft.local_groups.iter().any(|g| g.name == group.name) {
+        let message = format!(
+            "there is a group of local addresses `{}` already",
+            group.name
+        );
+        return reader.error(&group.at, message);
+    }
+    draft.local_groups.push(group);
+}
 
 /// Keywords of `SSL`.
 pub const SSL: &[Keyword<TlsOptions>] = &[
@@ -233,6 +250,7 @@ fn finish(reader: &mut Reader<'_>, mut draft: FileDraft) -> Site {
         .collect();
     let around = Surroundings {
         groups: &draft.groups,
+        local_groups: &draft.local_groups,
         files: &draft.trackable.files,
         sessions: &sessions,
         tls: &draft.tls,

@@ -2,7 +2,9 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use pointsman_model::{Family, Forwarding, Protocol, SchedFlags, Scheduler, Script, VirtualName};
+use pointsman_model::{
+    ClientAddress, Family, Forwarding, Protocol, SchedFlags, Scheduler, Script, VirtualName,
+};
 
 use super::checker::{LONGEST, PaceDraft, pace_keyword};
 use super::keyword::{Args, Keyword, Reader};
@@ -30,6 +32,10 @@ pub struct VirtualDraft {
     pub forwarding: Option<Forwarding>,
     /// `local_address`.
     pub local_addresses: Vec<IpAddr>,
+    /// `laddr_group_name`.
+    pub local_group: Option<(String, Place)>,
+    /// `toa`, `proxy_protocol`.
+    pub client_address: ClientAddress,
     /// `persistence_timeout`.
     pub persistence: Option<u32>,
     /// `persistence_granularity` of IPv4.
@@ -87,6 +93,8 @@ pub fn read(reader: &mut Reader<'_>, args: &mut Args<'_>) -> Option<VirtualDraft
         one_packet: false,
         forwarding: None,
         local_addresses: Vec::new(),
+        local_group: None,
+        client_address: ClientAddress::Hidden,
         persistence: None,
         netmask: None,
         prefix_len: None,
@@ -185,6 +193,20 @@ pub const KEYWORDS: &[Keyword<VirtualDraft>] = &[
             d.local_addresses.extend(r.address_of(word));
         }
     }),
+    Keyword::sets("laddr_group_name", "NAME", |r, d, a| {
+        let at = a.at();
+        d.local_group = r.text(a, "a name").map(|name| (name, at));
+    }),
+    Keyword::sets("toa", "", |_, d, _| d.client_address = ClientAddress::Toa),
+    Keyword::sets("proxy_protocol", "[v2]", |r, d, a| {
+        let at = a.at();
+        if let Some(word) = a.take()
+            && word.text != "v2"
+        {
+            return r.error(&at, format!("`{}`: only v2 is spoken", word.text));
+        }
+        d.client_address = ClientAddress::ProxyProtocol;
+    }),
     Keyword::sets("persistence_engine", "NAME", |r, d, a| {
         d.engine = r.text(a, "a name")
     }),
@@ -259,7 +281,7 @@ pub const KEYWORDS: &[Keyword<VirtualDraft>] = &[
 ];
 
 const SCHEDULERS: &str = "rr|wrr|lc|wlc|lblc|lblcr|dh|sh|mh|fo|ovf|sed|nq|twos";
-const METHODS: &str = "NAT|FULLNAT|DR|TUN [type ipip|gre|gue port N] [nocsum|csum|remcsum]";
+const METHODS: &str = "NAT|FULLNAT|FNAT|DR|TUN [type ipip|gre|gue port N] [nocsum|csum|remcsum]";
 /// What `persistence_timeout` without a number means, in seconds.
 pub const PERSISTENCE_DEFAULT: u32 = 360;
 

@@ -2,8 +2,8 @@ use std::collections::HashSet;
 
 use pointsman_model::check::{CheckKind, HttpCheck, HttpUrl, RegexOption, TlsOptions, UdpCheck};
 use pointsman_model::{
-    Check, Encapsulation, Family, Forwarding, PoolServer, SchedFlags, ServiceKey, TunnelChecksum,
-    VirtualName, VirtualServer,
+    Check, ClientAddress, Encapsulation, Family, Forwarding, PoolServer, SchedFlags, ServiceKey,
+    TunnelChecksum, VirtualName, VirtualServer,
 };
 
 use super::super::checker::DNS_RECORDS;
@@ -100,6 +100,11 @@ fn virtual_server(out: &mut Writer, server: &VirtualServer) {
         }
         for address in &server.local_addresses {
             out.value("local_address", Some(address));
+        }
+        match server.client_address {
+            ClientAddress::Hidden => {}
+            ClientAddress::Toa => out.flag("toa", true),
+            ClientAddress::ProxyProtocol => out.line(format_args!("proxy_protocol v2")),
         }
         out.word("persistence_engine", server.persistence_engine.as_deref());
         out.value("quorum", Some(server.quorum));
