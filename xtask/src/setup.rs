@@ -60,6 +60,9 @@ const TEST: &[Program] = &[
     ("python3", "python3"),
     // Servers that health checks are tried on; where two would do, the smaller one.
     ("nginx", "nginx"),
+    // Beside it, servers that show the client's address behind FULLNAT.
+    ("/usr/sbin/apache2", "apache2-bin"),
+    ("/usr/sbin/haproxy", "haproxy"),
     ("/usr/sbin/exim4", "exim4-daemon-light"),
     ("/usr/lib/dovecot/imap", "dovecot-imapd"),
     ("/usr/lib/dovecot/pop3", "dovecot-pop3d"),

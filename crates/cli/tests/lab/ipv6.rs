@@ -24,7 +24,7 @@ fn ip(netns: &Netns, line: &str) {
 }
 
 /// Has every host speak IPv6, whatever a namespace starts with on this machine.
-fn enable(stage: &Stage) {
+pub fn enable(stage: &Stage) {
     for host in stage.net.hosts() {
         for scope in ["all", "default", "lo", "eth0"] {
             let key = format!("net.ipv6.conf.{scope}.disable_ipv6");

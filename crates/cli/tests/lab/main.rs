@@ -5,6 +5,7 @@
 
 mod common;
 
+mod client_address;
 mod convert;
 mod direct_routing;
 mod dns;
@@ -28,6 +29,7 @@ mod site;
 mod soak;
 mod survival;
 mod tunnel;
+mod web;
 
 /// Makes two tests of a function over [`pointsman_testkit::Hook`].
 macro_rules! on_both_hooks {
