@@ -11,7 +11,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use pointsman_testkit::{
-    Behaviour, Director, Method, MisbehavingServer, Netns, Plan, Topology, http, wait_until,
+    Behaviour, Director, Method, MisbehavingServer, Plan, Topology, http, wait_until,
 };
 use tempfile::TempDir;
 
@@ -154,6 +154,8 @@ struct Watch {
     probes: u64,
     longest: Duration,
     stood_still: usize,
+    /// Times that the director gave no metrics within five seconds.
+    unanswered: u64,
 }
 
 impl Watch {
@@ -282,9 +284,14 @@ impl Site {
         Director::new(PROGRAM, &self.net.director)
     }
 
-    fn metrics(&self) -> String {
+    fn scrape(&self) -> Option<String> {
         let target = SocketAddrV4::new(Ipv4Addr::LOCALHOST, METRICS);
-        page(&self.net.director, target)
+        let scraped = self.net.director.run(|| http::get(target, "/metrics"));
+        Some(scraped.ok()?.body)
+    }
+
+    fn metrics(&self) -> String {
+        wait_until("metrics", PATIENCE, || self.scrape()).unwrap()
     }
 
     /// What a server's notify scripts said of it in this round: times down, times up.
@@ -362,10 +369,6 @@ impl Site {
     }
 }
 
-fn page(netns: &Netns, target: SocketAddrV4) -> String {
-    netns.run(|| http::get(target, "/metrics")).unwrap().body
-}
-
 /// Samples of a metric: labels and value.
 fn series<'a>(metrics: &'a str, name: &'a str) -> impl Iterator<Item = (&'a str, u64)> {
     metrics.lines().filter_map(move |line| {
@@ -431,7 +434,10 @@ fn flap(
         }
         if begun.elapsed().as_secs() > seconds {
             seconds = begun.elapsed().as_secs();
-            watch.look(&site.metrics());
+            match site.scrape() {
+                Some(metrics) => watch.look(&metrics),
+                None => watch.unanswered += 1,
+            }
             if seconds % 20 == 10 {
                 one_more = !one_more;
                 site.reload(&Kind::ALL, one_more);
@@ -492,17 +498,23 @@ fn servers_that_flap_for_long_are_seen_each_time_and_cost_nothing() {
     let after = site.alone(pid);
     println!(
         "{length:?}: {} faults, each seen; {} probes, {late} of them late by more than 5 %, longest gap {:?}, \
-         {} gaps above {LONGEST_GAP:?}; {:.3} of a core\n{before:?}\n{after:?}",
+         {} gaps above {LONGEST_GAP:?}, {} scrapes unanswered; {:.3} of a core\n{before:?}\n{after:?}",
         flappers.iter().map(|flapper| flapper.faults).sum::<usize>(),
         watch.probes,
         watch.longest,
         watch.stood_still,
+        watch.unanswered,
         time.as_secs_f64() / length.as_secs_f64(),
     );
 
     assert_eq!(site.director().pid().unwrap(), pid, "it ended meanwhile");
     assert_eq!(watch.checks.len(), flappers.len() + 1);
     assert_eq!(watch.stood_still, 0, "longest gap {:?}", watch.longest);
+    assert!(
+        watch.unanswered <= length.as_secs() / 20,
+        "{} scrapes",
+        watch.unanswered
+    );
     for name in [
         "pointsman_lost_notifications_total",
         "pointsman_checker_restarts_total",
