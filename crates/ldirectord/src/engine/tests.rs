@@ -1,4 +1,4 @@
-use pointsman_config::ldirectord::{Numeric, read};
+use pointsman_config::ldirectord::{Numeric, read, server_label};
 
 use super::*;
 
