@@ -7,17 +7,17 @@ use std::time::Duration;
 use pointsman_model::vrrp::{VrrpGlobals, VrrpVersion};
 use pointsman_model::{
     BoundedScript, DaemonRole, DaemonSpec, Fifo, FlushOnStop, Globals, Mail, MailTls, Script,
-    SyncDaemon, Timeouts, Webhook,
+    SyncDaemon, Timeouts,
 };
 
 use super::checker::LONGEST;
 use super::keyword::{Args, Keyword, Reader};
+use super::mail::MAIL;
 use super::process::PROCESSES;
 use crate::diag::Place;
 
 /// Why SNMP's keywords do nothing.
 pub const NO_SNMP: &str = "there is no SNMP agent; metrics and status are served over HTTP";
-const NO_DBUS: &str = "there is no D-Bus service; the API is HTTP and JSON";
 const OWN_FIREWALL: &str = "VRRP's own firewall rules are made by nftables";
 const NO_NFT_SERVICES: &str =
     "the data plane balances groups itself, without marks set by nftables";
@@ -41,12 +41,18 @@ pub struct GlobalDraft {
     pub log_all_failures: bool,
     /// `lvs_sync_daemon` has an `id` of its own.
     pub sync_id: Option<u8>,
-    recipients: Vec<String>,
-    from: Option<String>,
-    server: Option<(String, u16)>,
-    tls: MailTls,
-    helo: Option<String>,
-    smtp_timeout: Duration,
+    /// `notification_email`.
+    pub recipients: Vec<String>,
+    /// `notification_email_from`.
+    pub from: Option<String>,
+    /// `smtp_server`: host and port.
+    pub server: Option<(String, u16)>,
+    /// `smtp_tls`.
+    pub tls: MailTls,
+    /// `smtp_helo_name`.
+    pub helo: Option<String>,
+    /// `smtp_connect_timeout`.
+    pub smtp_timeout: Duration,
     /// `startup_script`.
     pub startup: Option<Script>,
     /// `startup_script_timeout`.
@@ -55,7 +61,8 @@ pub struct GlobalDraft {
     pub shutdown: Option<Script>,
     /// `shutdown_script_timeout`.
     pub shutdown_timeout: Duration,
-    fifos: [FifoDraft; 3],
+    /// FIFOs of everything, of VRRP, of services.
+    pub fifos: [FifoDraft; 3],
 }
 
 /// Defaults that `vrrp_instance` takes from `global_defs`.
@@ -103,8 +110,9 @@ pub struct InstanceDefaults {
     pub notify_priority_changes: bool,
 }
 
+/// A FIFO with its program, as several keywords say it.
 #[derive(Debug, Default)]
-struct FifoDraft {
+pub struct FifoDraft {
     fifo: Option<Fifo>,
     script: Option<Script>,
     at: Option<Place>,
@@ -224,107 +232,6 @@ impl GlobalDraft {
         ) = (all, vrrp, lvs);
     }
 }
-
-/// How mail is encrypted.
-const SMTP_TLS: &[(&str, MailTls)] =
-    &[("starttls", MailTls::Starttls), ("always", MailTls::Always)];
-
-/// Identity, mail and notification.
-pub const MAIL: &[Keyword<GlobalDraft>] = &[
-    Keyword::sets("router_id", "STRING", |r, d, a| {
-        d.globals.router_id = r.text(a, "a string")
-    }),
-    Keyword::sets("notification_email", "{ ADDRESS … }", |r, d, a| {
-        for entry in a.block() {
-            d.recipients
-                .extend(entry.words.iter().map(|word| word.text.clone()));
-        }
-        if d.recipients.is_empty() {
-            let at = a.at();
-            r.warn(&at, "no recipients, so no mail");
-        }
-    }),
-    Keyword::sets("notification_email_from", "ADDRESS", |r, d, a| {
-        d.from = r.text(a, "an address")
-    }),
-    Keyword::sets("smtp_server", "HOST [PORT]", |r, d, a| {
-        let host = r.text(a, "a host");
-        let port = a.take().and_then(|word| r.port_of(word)).unwrap_or(25);
-        d.server = host.map(|host| (host, port));
-    }),
-    Keyword::sets("smtp_tls", "starttls|always", |r, d, a| {
-        d.tls = r.choice(a, SMTP_TLS).unwrap_or(d.tls);
-    }),
-    Keyword::sets("smtp_helo_name", "NAME", |r, d, a| {
-        d.helo = r.text(a, "a name")
-    }),
-    Keyword::sets("smtp_connect_timeout", "SECS", |r, d, a| {
-        let timeout = r
-            .small(a, 0..=4294)
-            .map(|n: u32| Duration::from_secs(n.max(1).into()));
-        d.smtp_timeout = timeout.unwrap_or(d.smtp_timeout);
-    }),
-    Keyword::sets("smtp_alert", "[BOOL]", |r, d, a| {
-        d.smtp_alert = r.flag(a).or(d.smtp_alert)
-    }),
-    Keyword::sets("smtp_alert_vrrp", "[BOOL]", |r, d, a| {
-        d.smtp_alert_vrrp = r.flag(a).or(d.smtp_alert_vrrp);
-    }),
-    Keyword::sets("smtp_alert_checker", "[BOOL]", |r, d, a| {
-        d.smtp_alert_checker = r.flag(a).or(d.smtp_alert_checker);
-    }),
-    Keyword::sets("no_email_faults", "", |_, d, _| {
-        d.globals.no_email_faults = true
-    }),
-    Keyword::sets("no_checker_emails", "", |_, d, _| {
-        d.globals.no_checker_emails = true
-    }),
-    Keyword::sets("checker_log_all_failures", "[BOOL]", |r, d, a| {
-        d.log_all_failures = r.flag(a).unwrap_or(d.log_all_failures);
-    }),
-    Keyword::sets("notify_fifo", "PATH [USER [GROUP]]", |r, d, a| {
-        fifo(r, &mut d.fifos[0], a)
-    }),
-    Keyword::sets("notify_fifo_script", "COMMAND", |r, d, a| {
-        fifo_script(r, &mut d.fifos[0], a)
-    }),
-    Keyword::sets("vrrp_notify_fifo", "PATH [USER [GROUP]]", |r, d, a| {
-        fifo(r, &mut d.fifos[1], a)
-    }),
-    Keyword::sets("vrrp_notify_fifo_script", "COMMAND", |r, d, a| {
-        fifo_script(r, &mut d.fifos[1], a);
-    }),
-    Keyword::sets("lvs_notify_fifo", "PATH [USER [GROUP]]", |r, d, a| {
-        fifo(r, &mut d.fifos[2], a)
-    }),
-    Keyword::sets("lvs_notify_fifo_script", "COMMAND", |r, d, a| {
-        fifo_script(r, &mut d.fifos[2], a);
-    }),
-    Keyword::sets("fifo_write_vrrp_states_on_reload", "[BOOL]", |r, d, a| {
-        d.globals.fifo_write_vrrp_states_on_reload = r.flag(a).unwrap_or(false);
-    }),
-    Keyword::sets("webhook", "URL [SECS]", |r, d, a| {
-        let url = r.text(a, "a URL");
-        let timeout = a.take().and_then(|word| r.timer_of(word, 0.001..=LONGEST));
-        d.globals.webhooks.extend(url.map(|url| Webhook {
-            url,
-            timeout: timeout.unwrap_or(Duration::from_secs(5)),
-        }));
-    }),
-    Keyword::nothing("snmp_socket", "ADDRESS", NO_SNMP),
-    Keyword::nothing("enable_traps", "", NO_SNMP),
-    Keyword::nothing("enable_snmp_vrrp", "", NO_SNMP),
-    Keyword::nothing("enable_snmp_keepalived", "", NO_SNMP),
-    Keyword::nothing("enable_snmp_checker", "", NO_SNMP),
-    Keyword::nothing("enable_snmp_rfc", "", NO_SNMP),
-    Keyword::nothing("enable_snmp_rfcv2", "", NO_SNMP),
-    Keyword::nothing("enable_snmp_rfcv3", "", NO_SNMP),
-    Keyword::nothing("snmp_vs_stats_update_interval", "SECS", NO_SNMP),
-    Keyword::nothing("snmp_rs_stats_update_interval", "SECS", NO_SNMP),
-    Keyword::nothing("enable_dbus", "", NO_DBUS),
-    Keyword::nothing("dbus_service_name", "NAME", NO_DBUS),
-    Keyword::nothing("dbus_no_interface_name", "NAME", NO_DBUS),
-];
 
 /// Defaults of VRRP.
 pub const VRRP: &[Keyword<GlobalDraft>] = &[
@@ -526,7 +433,8 @@ pub fn multicast(reader: &mut Reader<'_>, args: &mut Args<'_>, four: bool) -> Op
     good.then_some(address)
 }
 
-fn fifo(reader: &mut Reader<'_>, draft: &mut FifoDraft, args: &mut Args<'_>) {
+/// A path, and whose FIFO it is.
+pub fn fifo(reader: &mut Reader<'_>, draft: &mut FifoDraft, args: &mut Args<'_>) {
     draft.at = Some(args.at());
     let path = reader.text(args, "a path");
     let owner = if args.peek().is_some() {
@@ -542,7 +450,8 @@ fn fifo(reader: &mut Reader<'_>, draft: &mut FifoDraft, args: &mut Args<'_>) {
     reader.once(&mut draft.fifo, fifo, args);
 }
 
-fn fifo_script(reader: &mut Reader<'_>, draft: &mut FifoDraft, args: &mut Args<'_>) {
+/// The program that reads it.
+pub fn fifo_script(reader: &mut Reader<'_>, draft: &mut FifoDraft, args: &mut Args<'_>) {
     draft.at.get_or_insert_with(|| args.at());
     let script = reader.script(args);
     reader.once(&mut draft.script, script, args);

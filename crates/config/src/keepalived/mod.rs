@@ -24,6 +24,7 @@ mod include;
 mod instance;
 mod keyword;
 mod lex;
+mod mail;
 mod names;
 mod pool;
 mod process;

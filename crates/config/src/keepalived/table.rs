@@ -4,8 +4,8 @@ use super::checker::{self, Kind};
 use super::keyword::{Does, Keyword};
 use super::tree::Grammar;
 use super::{
-    address, global, http, process, real_server, root, route, rule, static_, track, virtual_server,
-    vrrp,
+    address, global, http, mail, process, real_server, root, route, rule, static_, track,
+    virtual_server, vrrp,
 };
 
 /// A kind of block.
@@ -113,7 +113,7 @@ impl Context {
     fn entries(self) -> Vec<Entry> {
         match self {
             Self::Root => list(&[root::KEYWORDS]),
-            Self::Global => list(&[global::MAIL, process::PROCESSES, global::VRRP, global::IPVS]),
+            Self::Global => list(&[mail::MAIL, process::PROCESSES, global::VRRP, global::IPVS]),
             Self::TrackGroup => list(&[static_::TRACK_GROUP]),
             Self::GarpGroup => list(&[static_::GARP_GROUP]),
             Self::Instance => list(vrrp::INSTANCE_TABLES),
