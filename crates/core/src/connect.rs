@@ -212,6 +212,10 @@ pub fn fill_request<T: Tables>(
             && let Some(stats) = tables.stats(server_index)
         {
             (*stats).conns = (*stats).conns.wrapping_add(1);
+            if proto::base(word.proto()) == proto::TCP && tcp::is_half_open(word.state()) {
+                let begun = &raw mut (*stats).handshakes.begun;
+                *begun = (*begun).wrapping_add(1);
+            }
         }
         if one_packet {
             // No child any more once its template has its new life.

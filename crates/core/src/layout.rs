@@ -638,7 +638,26 @@ pub struct Stats {
     pub out_packets: u64,
     /// Bytes to clients.
     pub out_bytes: u64,
-    _reserved: [u64; 3],
+    /// What became of handshakes.
+    pub handshakes: Handshakes,
+}
+
+/// What became of TCP handshakes with one real server, as far as one CPU saw. Numbers wrap.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Handshakes {
+    /// Begun by a client's SYN.
+    pub begun: u32,
+    /// Completed.
+    pub answered: u32,
+    /// Ended by the server's RST.
+    pub refused: u32,
+    /// `begun` when one was last completed.
+    pub begun_then: u32,
+    /// `refused` when one was last completed.
+    pub refused_then: u32,
+    /// Jiffies that those completed took, added up.
+    pub waited: u32,
 }
 
 const _: () = {

@@ -6,6 +6,7 @@ use crate::host::Tables;
 use crate::layout::{Runtime, Stats};
 use crate::mask::masked;
 use crate::proto::{self, tcp};
+use crate::wire::tcp as tcp_wire;
 
 /// What [`change`] returns when the slot passed to another connection meanwhile.
 pub const GONE: u8 = u8::MAX;
@@ -127,10 +128,55 @@ unsafe fn move_on<T: Tables>(tables: &T, truth: &Found, reply: bool, event: u8) 
             if state != old.state() && proto::assures(old.proto(), state) {
                 assure(tables, truth.index);
             }
+            let reset = reply && event & tcp_wire::RST != 0;
+            handshake(tables, runtime, truth.slot, (old, state), server, reset);
             return state;
         }
         // Lost the race each time: others are moving it on.
         Word(atomic::load(&raw const (*truth.slot).word)).state()
+    }
+}
+
+/// Counts a handshake of TCP that this packet completed or, being a `reset` of the server's, ended.
+///
+/// # Safety
+/// The slot lies in the table; records live as long as the maps.
+#[inline(always)]
+unsafe fn handshake<T: Tables>(
+    tables: &T,
+    runtime: *const Runtime,
+    slot: *const Slot,
+    (old, state): (Word, u8),
+    server: u32,
+    reset: bool,
+) {
+    let answered = state == tcp::ESTABLISHED;
+    if proto::base(old.proto()) != proto::TCP
+        || !tcp::is_half_open(old.state())
+        || !(answered || reset)
+    {
+        return;
+    }
+    let Some(stats) = tables.stats(server) else {
+        return;
+    };
+    // SAFETY: passed on to the caller; the counters are this CPU's alone while it runs the program.
+    unsafe {
+        let counted = &raw mut (*stats).handshakes;
+        if answered {
+            let life = timeout(runtime, old.proto(), old.state());
+            let left = atomic::load(&raw const (*slot).expires).wrapping_sub(tables.now());
+            let waited = life.wrapping_sub(left);
+            // A life that was changed meanwhile tells nothing.
+            if waited <= life {
+                (*counted).waited = (*counted).waited.wrapping_add(waited);
+            }
+            (*counted).answered = (*counted).answered.wrapping_add(1);
+            (*counted).begun_then = (*counted).begun;
+            (*counted).refused_then = (*counted).refused;
+        } else {
+            (*counted).refused = (*counted).refused.wrapping_add(1);
+        }
     }
 }
 

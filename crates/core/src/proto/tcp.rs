@@ -83,6 +83,13 @@ pub fn is_active(state: u8) -> bool {
     ACTIVE >> (state & 15) & 1 != 0
 }
 
+/// Whether a handshake is going on.
+#[inline(always)]
+pub fn is_half_open(state: u8) -> bool {
+    const HALF_OPEN: u32 = 1 << SYN_SENT | 1 << SYN_RECV | 1 << SYNACK;
+    HALF_OPEN >> (state & 15) & 1 != 0
+}
+
 /// Half-open connections go first, then closing ones; established ones never.
 #[inline(always)]
 pub fn eviction_rank(state: u8) -> u8 {

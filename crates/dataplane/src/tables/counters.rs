@@ -1,7 +1,7 @@
 //! Totals and rates: what the programs count, what was zeroed, what removed servers left.
 
 use pointsman_core::layout::{DROP_SLOTS, MAX_SERVERS, MAX_SERVICES, Stats};
-use pointsman_model::Counters;
+use pointsman_model::{Counters, Handshakes};
 
 use super::maps::{Ledger, Maps};
 
@@ -11,6 +11,35 @@ pub(crate) fn raw(maps: &Maps, server: u32) -> Counters {
     for cpu in 0..maps.cpus() {
         if let Some(stats) = maps.stats.read(cpu * MAX_SERVERS + server) {
             sum = sum.plus(of_stats(&stats));
+        }
+    }
+    sum
+}
+
+/// What became of a server's handshakes. What came since the last completed one is summed over CPUs that
+/// each know of their own only: at most too much, by what others completed meanwhile.
+pub(crate) fn handshakes(maps: &Maps, server: u32) -> Handshakes {
+    let mut sum = Handshakes::default();
+    for cpu in 0..maps.cpus() {
+        let Some(stats) = maps.stats.read(cpu * MAX_SERVERS + server) else {
+            continue;
+        };
+        let of_cpu = stats.handshakes;
+        for (total, part) in [
+            (&mut sum.begun, of_cpu.begun),
+            (&mut sum.answered, of_cpu.answered),
+            (&mut sum.refused, of_cpu.refused),
+            (
+                &mut sum.begun_since,
+                of_cpu.begun.wrapping_sub(of_cpu.begun_then),
+            ),
+            (
+                &mut sum.refused_since,
+                of_cpu.refused.wrapping_sub(of_cpu.refused_then),
+            ),
+            (&mut sum.waited, of_cpu.waited),
+        ] {
+            *total = total.wrapping_add(part);
         }
     }
     sum

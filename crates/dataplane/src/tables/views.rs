@@ -2,7 +2,9 @@
 
 use pointsman_core::drop::Drop;
 use pointsman_core::layout::{CLIENT_UNTOLD, EVICTIONS, HELD, UNTOLD};
-use pointsman_model::{Counters, Error, RateEstimator, Rates, ServerView, ServiceKey, ServiceView};
+use pointsman_model::{
+    Counters, Error, RateEstimator, Rates, ServerHandshakes, ServerView, ServiceKey, ServiceView,
+};
 
 use super::{Tables, counters};
 use crate::DropCount;
@@ -29,6 +31,25 @@ impl Tables {
     /// One service.
     pub fn service(&self, key: &ServiceKey) -> Option<ServiceView> {
         self.index_of(key).map(|index| self.view(index))
+    }
+
+    /// What became of clients' handshakes with the servers of some services.
+    pub fn handshakes(&self, services: &[ServiceKey]) -> Vec<ServerHandshakes> {
+        let indices = services.iter().filter_map(|key| self.index_of(key));
+        let servers = indices.flat_map(|index| {
+            let service = self.services[index as usize].as_ref();
+            service.expect("indexed services exist").servers.iter()
+        });
+        let of_server = |&place: &u32| {
+            let known = &self.servers[&place];
+            ServerHandshakes {
+                service: known.service,
+                server: known.spec.key,
+                place,
+                counts: counters::handshakes(&self.maps, place),
+            }
+        };
+        servers.map(of_server).collect()
     }
 
     /// Totals and rates of the namespace, with what removed services counted.

@@ -3,7 +3,7 @@
 use pointsman_model::ConnectionState::{
     self, Close, CloseWait, Established, FinWait, SynRecv, TimeWait,
 };
-use pointsman_model::{Protocol, Scheduler, Timeouts};
+use pointsman_model::{Handshakes, Protocol, Scheduler, Timeouts};
 
 use crate::frame::{ACK, FIN, Frame, RST, SYN};
 use crate::world::{
@@ -119,6 +119,92 @@ fn tcp_states_and_counts_are_those_of_ipvs() {
                     walk(s, steps);
                 });
             }
+        }
+    });
+}
+
+/// Handshakes of the only server.
+fn handshakes(s: &mut Stage<'_>) -> Handshakes {
+    let keys: Vec<_> = s.tables().keys().copied().collect();
+    let of = s.tables().handshakes(&keys);
+    let [one] = of[..] else { panic!("{of:?}") };
+    one.counts
+}
+
+/// One is completed, so that nothing is left of who had the server's place before; what was counted until then.
+fn completed(s: &mut Stage<'_>) -> Handshakes {
+    // What came since an answer is known for each CPU by itself.
+    // SAFETY: all bits zero is an empty set; it lives through the call; 0 is the calling thread.
+    unsafe {
+        let mut one: libc::cpu_set_t = std::mem::zeroed();
+        libc::CPU_SET(libc::sched_getcpu() as usize, &mut one);
+        let pinned = libc::sched_setaffinity(0, size_of_val(&one), &one);
+        assert_eq!(pinned, 0, "{}", std::io::Error::last_os_error());
+    }
+    s.client_sends(client_tcp(1000, SYN)).sent();
+    s.client_sends(client_tcp(1000, ACK)).sent();
+    handshakes(s)
+}
+
+/// Begun, answered, refused; begun and refused since the last answer, less what other CPUs have left.
+fn since(s: &mut Stage<'_>, then: Handshakes) -> (u32, u32, u32, u32, u32) {
+    let now = handshakes(s);
+    (
+        now.begun - then.begun,
+        now.answered - then.answered,
+        now.refused - then.refused,
+        now.begun_since - then.begun_since,
+        now.refused_since - then.refused_since,
+    )
+}
+
+#[test]
+fn handshakes_are_counted_once_and_as_they_end() {
+    World::with(|world| {
+        world.play("NAT: refused, answered, silent", Hooks::Agree, |s| {
+            s.tcp_service(Scheduler::Rr, &[nat(RS1, 80)]);
+            let then = completed(s);
+            for port in [1001, 1002] {
+                s.client_sends(client_tcp(port, SYN)).sent();
+                s.server_sends(server_tcp(RS1, port, RST | ACK)).sent();
+            }
+            assert_eq!(since(s, then), (2, 0, 2, 2, 2));
+            s.client_sends(client_tcp(1003, SYN)).sent();
+            s.client_sends(client_tcp(1003, SYN)).sent();
+            s.server_sends(server_tcp(RS1, 1003, SYN | ACK)).sent();
+            assert_eq!(
+                since(s, then),
+                (3, 0, 2, 3, 2),
+                "the client has not spoken yet"
+            );
+            s.age(1);
+            for _ in 0..3 {
+                s.client_sends(client_tcp(1003, ACK)).sent();
+                s.server_sends(server_tcp(RS1, 1003, ACK)).sent();
+            }
+            assert_eq!(since(s, then), (3, 1, 2, 0, 0));
+            s.server_sends(server_tcp(RS1, 1003, RST)).sent();
+            s.client_sends(client_tcp(1004, SYN)).sent();
+            assert_eq!(since(s, then), (4, 1, 2, 1, 0), "an end is no refusal");
+            let waited = handshakes(s).waited - then.waited;
+            let hz = s.tables().hz();
+            assert!(
+                (hz..=2 * hz).contains(&waited),
+                "{waited} ticks for a second"
+            );
+        });
+        for method in [direct(RS1), tunnel(RS1)] {
+            world.play("replies unseen", Hooks::Agree, |s| {
+                s.tcp_service(Scheduler::Rr, &[method]);
+                let then = completed(s);
+                s.client_sends(client_tcp(1001, SYN)).sent();
+                s.client_sends(client_tcp(1002, SYN)).sent();
+                s.client_sends(client_tcp(1002, RST)).sent();
+                assert_eq!(since(s, then), (2, 0, 0, 2, 0));
+                s.client_sends(client_tcp(1001, ACK)).sent();
+                s.client_sends(client_tcp(1001, FIN | ACK)).sent();
+                assert_eq!(since(s, then), (2, 1, 0, 0, 0));
+            });
         }
     });
 }
