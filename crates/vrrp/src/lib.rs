@@ -31,5 +31,5 @@ mod vmac;
 mod watch;
 
 pub use note::Note;
-pub use run::{Error, Vrrp};
+pub use run::{BfdListener, Error, Vrrp};
 pub use time::Time;

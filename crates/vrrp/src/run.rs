@@ -90,6 +90,9 @@ pub struct Vrrp {
     thread: Option<JoinHandle<()>>,
 }
 
+/// Who else is told how BFD sessions stand: a session's name, and whether it is up.
+pub type BfdListener = Box<dyn Fn(&str, bool) + Send>;
+
 impl Vrrp {
     /// Starts to run a site in the network namespace of the calling thread. What happens is told
     /// through `events`; `policy` says how tracked scripts run.
@@ -101,11 +104,25 @@ impl Vrrp {
         policy: Policy,
         events: mpsc::UnboundedSender<VrrpEvent>,
     ) -> Result<Self, Error> {
+        Self::start_with(site, policy, events, Box::new(|_, _| ()))
+    }
+
+    /// The same; `checkers` hears of the BFD sessions that are for health checks, each time one comes up
+    /// or goes down. Of a session that never came up it hears nothing.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    pub fn start_with(
+        site: VrrpSite,
+        policy: Policy,
+        events: mpsc::UnboundedSender<VrrpEvent>,
+        checkers: BfdListener,
+    ) -> Result<Self, Error> {
         let (commands, orders) = mpsc::unbounded_channel();
         let (ready, started) = std::sync::mpsc::channel();
         let thread = std::thread::Builder::new()
             .name("vrrp".to_owned())
-            .spawn(move || run(site, policy, events, orders, &ready))
+            .spawn(move || run(site, policy, (events, checkers), orders, &ready))
             .map_err(Error::os("starting a thread"))?;
         let mut this = Self {
             commands,
@@ -174,7 +191,7 @@ impl Drop for Vrrp {
 fn run(
     site: VrrpSite,
     policy: Policy,
-    events: mpsc::UnboundedSender<VrrpEvent>,
+    told: (mpsc::UnboundedSender<VrrpEvent>, BfdListener),
     orders: mpsc::UnboundedReceiver<Command>,
     ready: &std::sync::mpsc::Sender<Result<(), Error>>,
 ) {
@@ -191,7 +208,7 @@ fn run(
         }
     };
     runtime.block_on(async {
-        match Engine::start(site, policy, events) {
+        match Engine::start(site, policy, told) {
             Ok((mut engine, seen)) => {
                 let _ = ready.send(Ok(()));
                 engine.run(orders, seen).await;

@@ -123,10 +123,12 @@ impl Site {
         }
         // Last, so that nobody is sent to a VIP whose services are not there yet: an owner takes it at
         // once, and a start-up script may run for longer than a master may be silent.
-        let vrrp = vrrp::Engine::start(&site.vrrp, policy).map_err(|error| {
-            let problems = error.to_string();
-            Error::Configuration { problems }
-        })?;
+        let context = Context::default();
+        let vrrp =
+            vrrp::Engine::start(&site.vrrp, policy, context.bfd.clone()).map_err(|error| {
+                let problems = error.to_string();
+                Error::Configuration { problems }
+            })?;
         let router = router(site);
         for effect in effects {
             match effect {
@@ -137,7 +139,7 @@ impl Site {
                 }
             }
         }
-        let started = Engine::start(Context::default());
+        let started = Engine::start(context);
         let (engine, events) = started.map_err(|source| Error::Os {
             doing: "starting health checks",
             source,

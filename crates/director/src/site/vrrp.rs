@@ -1,5 +1,6 @@
 //! VRRP of a site: its engine, and the words for those who are told.
 
+use pointsman_health::BfdSessions;
 use pointsman_model::vrrp::{VrrpEvent, VrrpNotify, VrrpSite, VrrpSubject, VrrpView, VrrpWord};
 use pointsman_model::{Globals, Script};
 use pointsman_notify::{Notice, Topic, keepalived};
@@ -12,6 +13,8 @@ use tokio::sync::mpsc;
 pub(super) struct Engine {
     running: Option<Vrrp>,
     sender: mpsc::UnboundedSender<VrrpEvent>,
+    /// Health checks follow these.
+    sessions: BfdSessions,
     pub events: mpsc::UnboundedReceiver<VrrpEvent>,
 }
 
@@ -20,17 +23,24 @@ impl Engine {
     ///
     /// # Errors
     /// Why the site cannot run.
-    pub fn start(site: &VrrpSite, policy: Policy) -> Result<Self, Error> {
+    pub fn start(site: &VrrpSite, policy: Policy, sessions: BfdSessions) -> Result<Self, Error> {
         let (sender, events) = mpsc::unbounded_channel();
-        let running = match is_empty(site) {
-            true => None,
-            false => Some(Vrrp::start(site.clone(), policy, sender.clone())?),
-        };
-        Ok(Self {
-            running,
+        let mut engine = Self {
+            running: None,
             sender,
+            sessions,
             events,
-        })
+        };
+        if !is_empty(site) {
+            engine.running = Some(engine.run(site, policy)?);
+        }
+        Ok(engine)
+    }
+
+    fn run(&self, site: &VrrpSite, policy: Policy) -> Result<Vrrp, Error> {
+        let sessions = self.sessions.clone();
+        let tell = Box::new(move |name: &str, up| sessions.set(name, up));
+        Vrrp::start_with(site.clone(), policy, self.sender.clone(), tell)
     }
 
     /// Goes over to another site.
@@ -42,7 +52,7 @@ impl Engine {
             Some(vrrp) => vrrp.reload(site.clone()).await,
             None if is_empty(site) => Ok(()),
             None => {
-                self.running = Some(Vrrp::start(site.clone(), policy, self.sender.clone())?);
+                self.running = Some(self.run(site, policy)?);
                 Ok(())
             }
         }
@@ -67,6 +77,7 @@ impl Engine {
 fn is_empty(site: &VrrpSite) -> bool {
     let nothing = VrrpSite::default();
     site.instances.is_empty()
+        && site.bfd_instances.is_empty()
         && site.static_addresses == nothing.static_addresses
         && site.static_routes == nothing.static_routes
         && site.static_rules == nothing.static_rules

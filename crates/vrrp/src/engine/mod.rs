@@ -30,7 +30,7 @@ use crate::fsm::Effect;
 use crate::group::{Action, Input, Router};
 use crate::links::Links;
 use crate::netlink::{Monitor, Netlink};
-use crate::run::Error;
+use crate::run::{BfdListener, Error};
 use crate::socket::{self, AdvertSocket, LONGEST};
 use crate::track::{Condition, ProcessCount, RiseFall};
 use crate::watch::{Seen, Teller, Watcher};
@@ -49,6 +49,8 @@ pub(crate) struct Engine {
     site: VrrpSite,
     policy: Policy,
     events: mpsc::UnboundedSender<VrrpEvent>,
+    /// Hears of BFD sessions that are for health checks.
+    checkers: BfdListener,
     netlink: Netlink,
     monitor: Monitor,
     monitor_ready: AsyncFd<OwnedFd>,
@@ -249,9 +251,17 @@ impl Engine {
                 changed
             }
             Seen::Bfd { name, up } => {
-                let changed = self.tracked.bfd.insert(name.clone(), up) != Some(up);
+                let before = self.tracked.bfd.insert(name.clone(), up);
+                let changed = before != Some(up);
                 if changed {
                     tracing::info!("BFD session {name} is {}", if up { "up" } else { "down" });
+                }
+                let mut sessions = self.site.bfd_instances.iter();
+                let is_theirs =
+                    sessions.any(|session| session.name == name && session.for_checkers);
+                // That a session which has just been made is not up yet says nothing of a server.
+                if changed && is_theirs && (up || before.is_some()) {
+                    (self.checkers)(&name, up);
                 }
                 changed
             }

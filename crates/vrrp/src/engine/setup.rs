@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use netlink_packet_core::NLM_F_CREATE;
 use pointsman_model::vrrp::{
-    Peers, Route, Rule, Tracking, VirtualAddress, VirtualInterface, VrrpInstance, VrrpSite,
-    VrrpState, VrrpSubject, VrrpWord,
+    Peers, Route, Rule, Tracking, VirtualAddress, VirtualInterface, VrrpEvent, VrrpInstance,
+    VrrpSite, VrrpState, VrrpSubject, VrrpWord,
 };
 use pointsman_script::{Policy, Program};
 use tokio::sync::mpsc;
@@ -20,7 +20,7 @@ use crate::firewall;
 use crate::group::Router;
 use crate::links::Links;
 use crate::netlink::{Monitor, Netlink};
-use crate::run::Error;
+use crate::run::{BfdListener, Error};
 use crate::socket::AdvertSocket;
 use crate::track::{ProcessCount, RiseFall};
 use crate::vmac::{self, Vmac, Wanted};
@@ -32,7 +32,7 @@ impl Engine {
     pub fn start(
         site: VrrpSite,
         policy: Policy,
-        events: mpsc::UnboundedSender<pointsman_model::vrrp::VrrpEvent>,
+        (events, checkers): (mpsc::UnboundedSender<VrrpEvent>, BfdListener),
     ) -> Result<(Self, mpsc::UnboundedReceiver<Seen>), Error> {
         let mut netlink = Netlink::open().map_err(Error::os("opening a netlink socket"))?;
         let monitor = Monitor::open(watches_routes(&site))
@@ -50,6 +50,7 @@ impl Engine {
             site: VrrpSite::default(),
             policy,
             events,
+            checkers,
             netlink,
             monitor,
             monitor_ready,
