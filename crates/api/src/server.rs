@@ -7,8 +7,8 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post, put};
 use pointsman_model::{
-    ConnectionView, Error, MarkRule, ServerSpec, ServiceKey, ServiceSpec, ServiceView, Timeouts,
-    Variable, VariableView,
+    ConnectionView, Error, MarkRule, ServerHandshakes, ServerSpec, ServiceKey, ServiceSpec,
+    ServiceView, Timeouts, Variable, VariableView,
 };
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -39,6 +39,8 @@ pub enum Command {
     Services(Reply<Vec<ServiceView>>),
     /// One service.
     Service(ServiceKey, Reply<Option<ServiceView>>),
+    /// What became of clients' handshakes with the servers of these services.
+    Handshakes(Vec<ServiceKey>, Reply<Vec<ServerHandshakes>>),
     /// The connection table.
     Connections(Reply<Vec<ConnectionView>>),
     /// Forget all connections.

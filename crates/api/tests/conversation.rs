@@ -171,6 +171,7 @@ async fn own(mut commands: mpsc::Receiver<Command>) -> Vec<Change> {
             | Command::Totals(_)
             | Command::Status(_)
             | Command::Site(_)
+            | Command::Handshakes(..)
             | Command::Ldirectords(_)
             | Command::LdirectordTells(..)
             | Command::LdirectordEnds(..)

@@ -166,6 +166,7 @@ const REAL: &[&str] = &[
     "MISC_CHECK {\n user u\n misc_path \"/bin/c 'x'\"\n misc_dynamic\n}",
     "UDP_CHECK {\n payload 0a1\n require_reply x1\n}",
     "FILE_CHECK {\n track_file F\n}",
+    "PASSIVE_CHECK { streak 5\n hold 2.5 }",
     "AGENT_CHECK { agent_send hi }",
     "true_path",
 ];

@@ -262,6 +262,9 @@ async fn answer(director: &mut Director, command: Command) {
         Command::Service(key, reply) => {
             let _ = reply.send(director.tables().service(&key));
         }
+        Command::Handshakes(services, reply) => {
+            let _ = reply.send(director.tables().handshakes(&services));
+        }
         Command::Connections(reply) => {
             let _ = reply.send(director.tables().connections());
         }

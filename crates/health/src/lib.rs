@@ -5,7 +5,8 @@
 //!   [`Check`](pointsman_model::Check) and then asked again and again; each time it gives an
 //!   [`Outcome`]. It knows nothing of counts, intervals or other checks.
 //! - [`schedule`] and [`verdict`]: when the next question is due and what the answers mean, by
-//!   keepalived's rules or ldirectord's; [`passive`]: what clients' connections tell; [`damping`]: weights
+//!   keepalived's rules or ldirectord's; [`passive`] and [`Observer`]: what clients'
+//!   connections tell; [`damping`]: weights
 //!   that follow a noisy agent. All of these are pure: time comes in.
 //! - [`Engine`]: runs thousands of checks and tells what changed.
 //! - [`Context`]: what checkers share.
@@ -19,6 +20,7 @@ mod context;
 pub mod damping;
 mod engine;
 pub mod net;
+mod observer;
 mod outcome;
 pub mod passive;
 pub mod schedule;
@@ -27,5 +29,6 @@ pub mod verdict;
 pub use check::{BfdSessions, Checker, Part, Unusable};
 pub use context::{Context, Steering};
 pub use engine::{Change, CheckId, CheckStatus, Engine, Event, Totals};
+pub use observer::Observer;
 pub use outcome::{Outcome, Weigh};
-pub use passive::{Evidence, EvidenceFeed};
+pub use passive::Evidence;

@@ -15,18 +15,12 @@ const SOON: Duration = Duration::from_secs(300);
 /// What happened to some connections of a server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Evidence {
-    /// The SYN was answered by RST, or by ICMP unreachable.
+    /// The SYN was answered by RST.
     Refused,
-    /// The SYN was not answered in time, or came again.
+    /// Nothing came of the SYN, while other servers of the service answered theirs.
     Unanswered,
     /// The handshake was completed.
     Answered,
-}
-
-/// Who counts connections: the data plane. Asked often, from the engine's thread; it must not block.
-pub trait EvidenceFeed<I>: Send {
-    /// What happened since it was asked last, to which check: calls `tell` for each.
-    fn read(&mut self, tell: &mut dyn FnMut(&I, Evidence, u32));
 }
 
 /// The passive check of one server.
@@ -51,6 +45,11 @@ impl Passive {
             out_until: None,
             returned: None,
         }
+    }
+
+    /// The server was out before, nobody knows since when.
+    pub fn stays_out(&mut self, now: Instant) {
+        self.out_until = Some(now + self.hold);
     }
 
     /// When the server comes back, while it is out.

@@ -10,6 +10,7 @@ mod convert;
 mod direct_routing;
 mod dns;
 mod doctor;
+mod evidence;
 mod failover;
 mod fragments;
 mod ftp;

@@ -42,8 +42,9 @@ impl CheckContext<'_> {
                 kind: kind.clone(),
                 target: self.target(target, port),
                 pace: self.pace(draft, pace),
-                alpha: draft.alpha.unwrap_or(self.alpha),
-                log_all_failures: !matches!(draft.kind, Kind::File | Kind::Bfd)
+                // Clients can only tell of a server that is in.
+                alpha: draft.kind != Kind::Passive && draft.alpha.unwrap_or(self.alpha),
+                log_all_failures: !matches!(draft.kind, Kind::File | Kind::Bfd | Kind::Passive)
                     && draft
                         .log_all_failures
                         .unwrap_or(self.around.log_all_failures),
@@ -74,14 +75,14 @@ impl CheckContext<'_> {
     fn pace(&self, draft: &CheckDraft, pace: PaceDraft) -> Pace {
         let pace = match draft.kind {
             // Events, not probes.
-            Kind::File | Kind::Bfd => PaceDraft::default(),
+            Kind::File | Kind::Bfd | Kind::Passive => PaceDraft::default(),
             _ => pace.or(self.real.pace).or(self.draft.pace),
         };
         let interval = pace.delay_loop.unwrap_or(Duration::from_secs(60));
         let (retries, retry_delay) = match draft.kind {
             Kind::Http | Kind::Ssl => (1, Duration::from_secs(3)),
             Kind::Dns => (3, interval),
-            Kind::Misc => (0, Duration::from_secs(1)),
+            Kind::Misc | Kind::Passive => (0, Duration::from_secs(1)),
             _ => (1, Duration::from_secs(1)),
         };
         let timeout = pace.connect_timeout.unwrap_or(Duration::from_secs(5));
@@ -111,6 +112,7 @@ impl CheckContext<'_> {
             Kind::Ping => CheckKind::Ping(PingCheck { count: 1 }),
             Kind::Smtp => CheckKind::Smtp(draft.smtp.clone()),
             Kind::Agent => CheckKind::Agent(draft.agent.clone()),
+            Kind::Passive => CheckKind::Passive(draft.passive),
             Kind::Dns => CheckKind::Dns(DnsCheck {
                 name: draft.name.clone().unwrap_or_else(|| ".".to_owned()),
                 record: draft.record,

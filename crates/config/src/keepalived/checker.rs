@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use pointsman_model::Script;
 use pointsman_model::check::{
-    AgentCheck, Damping, DnsRecord, HttpProtocol, ReplyPattern, SmtpCheck,
+    AgentCheck, Damping, DnsRecord, HttpProtocol, PassiveCheck, ReplyPattern, SmtpCheck,
 };
 
 use super::http::UrlDraft;
@@ -119,6 +119,8 @@ pub struct CheckDraft {
     pub weight: Option<(i32, bool)>,
     /// Agent.
     pub agent: AgentCheck,
+    /// Passive.
+    pub passive: PassiveCheck,
 }
 
 /// Which checker.
@@ -146,6 +148,8 @@ pub enum Kind {
     Bfd,
     /// `AGENT_CHECK`
     Agent,
+    /// `PASSIVE_CHECK`
+    Passive,
 }
 
 impl Kind {
@@ -163,6 +167,7 @@ impl Kind {
             Self::File => "FILE_CHECK",
             Self::Bfd => "BFD_CHECK",
             Self::Agent => "AGENT_CHECK",
+            Self::Passive => "PASSIVE_CHECK",
         }
     }
 
@@ -180,6 +185,7 @@ impl Kind {
             Self::File => &[FILE],
             Self::Bfd => &[BFD],
             Self::Agent => &[PACE, TARGET, AGENT],
+            Self::Passive => &[PASSIVE],
         }
     }
 }
@@ -227,6 +233,7 @@ impl CheckDraft {
                 send: None,
                 damping: Damping::default(),
             },
+            passive: PassiveCheck::default(),
         }
     }
 }
@@ -440,6 +447,21 @@ const AGENT: &[Keyword<CheckDraft>] = &[
     Keyword::sets("agent_stale", "SECS", |r, d, a| {
         let stale = r.timer(a, 0.0..=LONGEST);
         d.agent.damping.stale = stale.unwrap_or(d.agent.damping.stale);
+    }),
+];
+
+const PASSIVE: &[Keyword<CheckDraft>] = &[
+    Keyword::sets("streak", "N", |r, d, a| {
+        let streak = r.small(a, 1..=u32::MAX.into());
+        d.passive.streak = streak.unwrap_or(d.passive.streak);
+    }),
+    Keyword::sets("hold", "SECS", |r, d, a| {
+        let hold = r.timer(a, 0.000001..=LONGEST);
+        d.passive.hold = hold.unwrap_or(d.passive.hold);
+    }),
+    Keyword::sets("max_hold", "SECS", |r, d, a| {
+        let hold = r.timer(a, 0.000001..=LONGEST);
+        d.passive.max_hold = hold.unwrap_or(d.passive.max_hold);
     }),
 ];
 

@@ -209,6 +209,9 @@ pub const CHECKERS: &[Keyword<RealDraft>] = &[
     checker_keyword("BFD_CHECK", |r, d, a| {
         d.checks.push(checker::read(r, Kind::Bfd, a))
     }),
+    checker_keyword("PASSIVE_CHECK", |r, d, a| {
+        d.checks.push(checker::read(r, Kind::Passive, a))
+    }),
     checker_keyword("AGENT_CHECK", |r, d, a| {
         d.checks.push(checker::read(r, Kind::Agent, a))
     }),

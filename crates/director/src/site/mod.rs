@@ -10,6 +10,7 @@
 //! the site is a task of its own, which changes the table through the same commands as everybody.
 
 mod checks;
+mod evidence;
 mod notices;
 mod run;
 mod source;
@@ -19,7 +20,7 @@ mod vrrp;
 
 use std::collections::HashSet;
 use std::path::PathBuf;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use pointsman_api::{Command, Location, RefusedFile};
 use pointsman_health::{Context, Engine};
@@ -72,6 +73,10 @@ pub(crate) struct Site {
     engine: Engine<u64>,
     events: mpsc::UnboundedReceiver<pointsman_health::Event<u64>>,
     checks: Checks,
+    /// Services whose clients' connections are watched.
+    watched: evidence::Watched,
+    /// Length of a tick of the kernel.
+    tick: Duration,
     notifier: Notifier,
     vrrp: vrrp::Engine,
     /// VRRP before the last reload.
@@ -153,6 +158,8 @@ impl Site {
             engine,
             events,
             checks: Checks::default(),
+            watched: evidence::Watched::default(),
+            tick: Duration::from_secs(1) / director.tables().hz(),
             notifier,
             vrrp,
             vrrp_before: None,
@@ -177,6 +184,7 @@ impl Site {
         // New ones run; those that should not are suspended within a second.
         self.suspended.clear();
         self.checks.renew(&self.pools);
+        self.watched.renew(&self.pools, self.tick);
         for (serial, problem) in self.engine.set(self.checks.list()) {
             if let Some((check, _)) = self.checks.get(serial) {
                 tracing::error!(

@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 use pointsman_api::{Command, RefusedFile, Reloaded, Reply, SiteView};
 use pointsman_health::{Change as Probe, Event as ProbeEvent};
 use pointsman_model::vrrp::VrrpEvent;
-use pointsman_model::{Change, Error as Refusal, ServiceView, VirtualName};
+use pointsman_model::{Change, CheckKind, Error as Refusal, ServiceView, VirtualName};
 use pointsman_notify::Notice;
 use pointsman_pool::{Effect, Verdict, repairs};
 use pointsman_script::Policy;
@@ -50,6 +50,8 @@ impl Site {
         let mut second = tokio::time::interval(SECOND);
         repair.set_missed_tick_behavior(MissedTickBehavior::Delay);
         second.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut evidence = tokio::time::interval(super::evidence::PERIOD);
+        evidence.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut unsaved = false;
         loop {
             tokio::select! {
@@ -88,6 +90,7 @@ impl Site {
                     }
                     None => return,
                 },
+                _ = evidence.tick(), if !self.watched.is_empty() => self.observe(&director).await,
                 _ = repair.tick() => self.repair(&director).await,
                 _ = second.tick() => {
                     if std::mem::take(&mut unsaved) {
@@ -117,6 +120,11 @@ impl Site {
         };
         let weight = known.config.spec.weight.get();
         let stands = known.checks.get(check.check).is_some_and(|state| state.up);
+        let stood_otherwise = matches!(event.change, Probe::Up | Probe::Down);
+        if stood_otherwise && matches!(configured.kind, CheckKind::Passive(_)) {
+            let services = pool.map_or(&[][..], |pool| &pool.config().keys);
+            self.watched.forget(check.server, services);
+        }
         let up = match event.change {
             Probe::Up => {
                 tracing::info!(

@@ -23,7 +23,7 @@ use tokio::sync::{Notify, Semaphore, mpsc};
 use tokio::task::AbortHandle;
 
 use crate::check::{Checker, Unusable};
-use crate::passive::{Evidence, EvidenceFeed};
+use crate::passive::Evidence;
 use crate::schedule::Schedule;
 use crate::{Context, Weigh};
 
@@ -34,8 +34,6 @@ pub use status::{CheckStatus, Totals};
 const NETWORK_PROBES: usize = 4096;
 /// Commands that run at the same time.
 const SCRIPTS: usize = 512;
-/// How often the data plane is asked for evidence.
-const FEED_PERIOD: Duration = Duration::from_millis(50);
 
 /// What names a check to its owner.
 pub trait CheckId: Clone + Eq + Hash + Debug + Send + Sync + 'static {}
@@ -246,25 +244,11 @@ impl<I: CheckId> Engine<I> {
         self.order(id, Order::Evidence(evidence, count));
     }
 
-    /// Asks `feed` for evidence from now on, twenty times a second.
-    pub fn feed(&self, mut feed: impl EvidenceFeed<I> + 'static) {
-        let shared = Arc::downgrade(&self.shared);
-        self.runtime.spawn(async move {
-            let mut ticks = tokio::time::interval(FEED_PERIOD);
-            loop {
-                ticks.tick().await;
-                let Some(shared) = shared.upgrade() else {
-                    return;
-                };
-                feed.read(&mut |id, evidence, count| {
-                    shared.order(id, Order::Evidence(evidence, count));
-                });
-            }
-        });
-    }
-
     fn order(&self, id: &I, order: Order) {
-        self.shared.order(id, order);
+        if let Some(running) = lock(&self.shared.checks).get(id) {
+            // The task is gone only when the check is.
+            let _ = running.orders.send(order);
+        }
     }
 
     /// How every check stands, in no order.
@@ -285,15 +269,6 @@ impl<I: CheckId> Engine<I> {
     /// Sums over all checks that ever ran here.
     pub fn totals(&self) -> Totals {
         lock(&self.shared.totals).clone()
-    }
-}
-
-impl<I: CheckId> Shared<I> {
-    fn order(&self, id: &I, order: Order) {
-        if let Some(running) = lock(&self.checks).get(id) {
-            // The task is gone only when the check is.
-            let _ = running.orders.send(order);
-        }
     }
 }
 

@@ -184,8 +184,17 @@ impl<I: CheckId> Task<I> {
 
     /// A passive check: it asks nobody.
     async fn listens(&mut self, mut passive: Passive) {
-        lock(&self.record).passive_up = Some(true);
-        lock(&self.record).reason = "no connection of a client failed yet".into();
+        let mut reason = "no connection of a client failed yet";
+        if self.check.alpha {
+            passive.stays_out(Instant::now());
+            reason = "it was out before";
+        }
+        {
+            let mut record = lock(&self.record);
+            record.passive_up = Some(passive.due().is_none());
+            record.passive_due = passive.due();
+            record.reason = reason.into();
+        }
         let mut suspended = false;
         loop {
             let woken = tokio::select! {

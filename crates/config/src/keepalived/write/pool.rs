@@ -190,6 +190,14 @@ fn check(out: &mut Writer, check: &Check, real: &PoolServer) {
             });
             return;
         }
+        CheckKind::Passive(passive) => {
+            out.block("PASSIVE_CHECK", |out| {
+                out.value("streak", Some(passive.streak));
+                out.time("hold", passive.hold);
+                out.time("max_hold", passive.max_hold);
+            });
+            return;
+        }
         CheckKind::File(file) => {
             out.block("FILE_CHECK", |out| {
                 out.word("track_file", Some(&file.name));
