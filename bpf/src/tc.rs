@@ -11,7 +11,7 @@ use aya_ebpf::bindings::{
     bpf_adj_room_mode::BPF_ADJ_ROOM_MAC, bpf_redir_neigh,
 };
 use aya_ebpf::helpers::generated::{
-    bpf_l4_csum_replace, bpf_redirect, bpf_redirect_neigh, bpf_skb_adjust_room,
+    bpf_clone_redirect, bpf_l4_csum_replace, bpf_redirect, bpf_redirect_neigh, bpf_skb_adjust_room,
     bpf_skb_change_proto, bpf_skb_change_tail, bpf_skb_load_bytes, bpf_skb_pull_data,
     bpf_skb_store_bytes, bpf_skb_vlan_pop,
 };
@@ -19,6 +19,7 @@ use aya_ebpf::programs::TcContext;
 use pointsman_core::addr::Be32;
 use pointsman_core::connect::LOOPBACK;
 use pointsman_core::director::{self, Narrow, Verdict, Wide, call};
+use pointsman_core::forward::client;
 use pointsman_core::forward::cross;
 use pointsman_core::forward::fullnat::{self, Plan};
 use pointsman_core::forward::tunnel::{Seal, is_summed};
@@ -167,6 +168,17 @@ impl Packet for Skb<'_> {
         // SAFETY: the context is the program's own.
         let code =
             unsafe { bpf_skb_adjust_room(self.raw(), len as i32, BPF_ADJ_ROOM_MAC, flags.into()) };
+        (code == 0).then_some(())
+    }
+
+    #[inline(always)]
+    fn split_off(&mut self, len: u32) -> Option<()> {
+        let ctx = self.raw();
+        // SAFETY: the context is the program's own.
+        let code = unsafe {
+            let whole = bpf_clone_redirect(ctx, (*ctx).ifindex, u64::from(BPF_F_INGRESS));
+            whole | bpf_skb_change_tail(ctx, len, 0)
+        };
         (code == 0).then_some(())
     }
 
@@ -350,20 +362,20 @@ extern "C" fn pm_plan_tc(ctx: *mut __sk_buff, slot: u32, mtu: u32) -> u64 {
     fullnat::plan(&Kernel(&ctx), &Skb(&ctx), slot, mtu)
 }
 
-/// [`fullnat::edit`]; 0 if it did. Global, too.
+/// [`client::edit`]; 0 if it did. Global, too.
 #[inline(never)]
 #[unsafe(no_mangle)]
 extern "C" fn pm_edit_tc(ctx: *mut __sk_buff, plan: u64) -> u32 {
     let ctx = TcContext::new(ctx);
-    let done = fullnat::edit(&Kernel(&ctx), &mut Skb(&ctx), Plan(plan));
+    let done = client::edit(&Kernel(&ctx), &mut Skb(&ctx), Plan(plan));
     done.is_none().into()
 }
 
-/// [`fullnat::option`]. Global, too.
+/// [`client::option`]. Global, too.
 #[inline(never)]
 #[unsafe(no_mangle)]
 extern "C" fn pm_option_tc(ctx: *mut __sk_buff, header: u32, at: u32, plan: u64) -> u32 {
-    fullnat::option(&mut Skb(&TcContext::new(ctx)), header, at, plan)
+    client::option(&mut Skb(&TcContext::new(ctx)), header, at, plan)
 }
 
 /// [`cross::translate`]; 0 if it did. Global, too.

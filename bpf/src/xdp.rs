@@ -10,6 +10,7 @@ use aya_ebpf::helpers::generated::{
 };
 use aya_ebpf::programs::XdpContext;
 use pointsman_core::director::Verdict;
+use pointsman_core::forward::client;
 use pointsman_core::forward::cross;
 use pointsman_core::forward::fullnat::{self, Plan};
 use pointsman_core::forward::tunnel::{Seal, is_summed};
@@ -307,20 +308,20 @@ extern "C" fn pm_plan_xdp(ctx: *mut xdp_md, slot: u32, mtu: u32) -> u64 {
     fullnat::plan(&Kernel(&ctx), &Frame(&ctx), slot, mtu)
 }
 
-/// [`fullnat::edit`]; 0 if it did. Global, too.
+/// [`client::edit`]; 0 if it did. Global, too.
 #[inline(never)]
 #[unsafe(no_mangle)]
 extern "C" fn pm_edit_xdp(ctx: *mut xdp_md, plan: u64) -> u32 {
     let ctx = XdpContext::new(ctx);
-    let done = fullnat::edit(&Kernel(&ctx), &mut Frame(&ctx), Plan(plan));
+    let done = client::edit(&Kernel(&ctx), &mut Frame(&ctx), Plan(plan));
     done.is_none().into()
 }
 
-/// [`fullnat::option`]. Global, too.
+/// [`client::option`]. Global, too.
 #[inline(never)]
 #[unsafe(no_mangle)]
 extern "C" fn pm_option_xdp(ctx: *mut xdp_md, header: u32, at: u32, plan: u64) -> u32 {
-    fullnat::option(&mut Frame(&XdpContext::new(ctx)), header, at, plan)
+    client::option(&mut Frame(&XdpContext::new(ctx)), header, at, plan)
 }
 
 /// [`cross::translate`]; 0 if it did. Global, too.

@@ -14,7 +14,7 @@ use crate::connect::LOOPBACK;
 use crate::drop::Drop;
 use crate::forward::fullnat::{self, Plan};
 use crate::forward::nat::{self, Rewrite};
-use crate::forward::{self, direct, related, tunnel};
+use crate::forward::{self, client, cross, direct, related, tunnel};
 use crate::host::{Host, Packet, Tables};
 use crate::icmp;
 use crate::layout::{Egress, NextHop, Runtime};
@@ -494,7 +494,9 @@ fn forward<H: Host, P: Packet, M: Mode>(
 
     account(host, runtime, found, word, server, flow, now);
 
+    let crosses = M::FULL && (kind & KIND_METHOD) as u8 == forward::FULLNAT_CROSS;
     let mut plan = Plan(0);
+    let way_mtu = mtu;
     if M::FULL {
         plan = host.plan_apart(packet, found.index, mtu);
         if plan.0 & Plan::REFUSED != 0 {
@@ -511,8 +513,13 @@ fn forward<H: Host, P: Packet, M: Mode>(
         && packet.largest_datagram(flow.total_len, flow.headers) > mtu
         && !(M::RARE && flow.inner != 0 && !M::WIDE)
     {
-        if !M::WIDE && !flow.df {
+        // Who sends IPv4 to IPv6 servers hears of it in any case: nobody else would fragment what has
+        // grown.
+        if !M::WIDE && !flow.df && !crosses {
             return Err(Drop::NeedsFragmentation.into());
+        }
+        if crosses && !M::WIDE {
+            mtu = way_mtu.saturating_sub(cross::LARGEST_GROWTH);
         }
         // The kernel takes one off the time to live first, and quotes that.
         if M::WIDE {
@@ -526,10 +533,10 @@ fn forward<H: Host, P: Packet, M: Mode>(
     let stays = matches!(way, Way::Local);
     let apart = wrapped && !stays;
     if M::FULL && plan.edits() {
-        fullnat::make_room(host, packet, flow, plan).ok_or(Drop::Headroom)?;
+        client::make_room(host, packet, flow, plan).ok_or(Drop::Headroom)?;
         host.edit_apart(packet, plan).ok_or(fullnat::REFUSAL)?;
     }
-    if M::FULL && (kind & KIND_METHOD) as u8 == forward::FULLNAT_CROSS {
+    if crosses {
         host.cross_apart(packet, found.index)
             .ok_or(Drop::Headroom)?;
     } else if M::WIDE {

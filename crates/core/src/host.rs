@@ -4,6 +4,7 @@ use crate::addr::{Address, Be32};
 use crate::conn::{self, Hash, Hints, Key, Set, Word};
 use crate::connect;
 use crate::drop::Drop;
+use crate::forward::client;
 use crate::forward::cross;
 use crate::forward::fullnat::{self, Plan};
 use crate::forward::nat;
@@ -155,6 +156,13 @@ pub trait Packet: Sized {
         false
     }
 
+    /// Has the whole aggregate come in once more, and cuts this frame of it to `len` bytes, which is no
+    /// aggregate then. `None` where there are no aggregates.
+    #[inline(always)]
+    fn split_off(&mut self, _len: u32) -> Option<()> {
+        None
+    }
+
     /// Makes room for `len` bytes at `l3`, where the caller will write a header of version `outer`
     /// and the `shell`. The EtherType stays as it is.
     fn push(&mut self, l3: usize, len: usize, outer: Version, shell: Shell) -> Option<()>;
@@ -172,10 +180,10 @@ pub trait Packet: Sized {
     /// stays as it is.
     fn rehead(&mut self, l3: usize, old: u32, new: u32, to: Version) -> Option<()>;
 
-    /// [`fullnat::option`], in a stack frame of its own.
+    /// [`client::option`], in a stack frame of its own.
     #[inline(always)]
     fn option_apart(&mut self, header: u32, at: u32, plan: u64) -> u32 {
-        fullnat::option(self, header, at, plan)
+        client::option(self, header, at, plan)
     }
 
     /// [`sctp::checksum_change`], in a stack frame of its own.
@@ -698,10 +706,10 @@ pub trait Host: Tables + Sized {
         Plan(fullnat::plan(self, packet, slot, mtu.into()))
     }
 
-    /// [`fullnat::edit`], in a stack frame of its own.
+    /// [`client::edit`], in a stack frame of its own.
     #[inline(always)]
     fn edit_apart<P: Packet>(&self, packet: &mut P, plan: Plan) -> Option<()> {
-        fullnat::edit(self, packet, plan)
+        client::edit(self, packet, plan)
     }
 
     /// [`cross::translate`], in a stack frame of its own.

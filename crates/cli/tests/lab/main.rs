@@ -12,6 +12,7 @@ mod dns;
 mod doctor;
 mod evidence;
 mod failover;
+mod families;
 mod fragments;
 mod ftp;
 mod fullnat;
@@ -30,6 +31,7 @@ mod site;
 mod soak;
 mod survival;
 mod tunnel;
+mod two_directors;
 mod web;
 
 /// Makes two tests of a function over [`pointsman_testkit::Hook`].

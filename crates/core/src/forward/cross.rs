@@ -17,6 +17,8 @@ use crate::wire::{icmp6, ipv4, ipv6, tcp, udp};
 
 /// Bytes of an IPv6 fragment header.
 const FRAGMENT_LEN: usize = 8;
+/// What IPv4 grows by at most, as a fragment.
+pub const LARGEST_GROWTH: u16 = (ipv6::LEN - ipv4::MIN_LEN + FRAGMENT_LEN) as u16;
 /// Longest IPv4 packet that may be fragmented on its way (RFC 7915 §5.1): longer ones were told the path's
 /// MTU.
 const MAY_FRAGMENT: u16 = 1260;

@@ -7,7 +7,10 @@
 //!
 //! **TOA**: TCP option 254 with the client's port and address, right behind the fixed header: 8 bytes for
 //! IPv4, 20 for IPv6. It is in every packet of the client's from the end of the handshake until the server
-//! has answered one, so that a lost packet loses nothing.
+//! has answered one, so that a lost packet loses nothing. There is no room for it inside an aggregate of
+//! segments; its first segment goes ahead with the option, and the whole follows, of which the server
+//! leaves out what it has. A server that wants no connection before there is data
+//! (`TCP_DEFER_ACCEPT`) looks at that segment alone.
 //!
 //! **PROXY protocol**, version 2: a header before the client's first byte. It goes with the packet that
 //! ends the handshake, since a server may want to speak first, and again with whatever begins at the
@@ -17,7 +20,7 @@
 //! Either way the server's maximum segment size is lowered by what is added, so that packets of full size
 //! have room for it.
 
-use crate::addr::{Address, Be16};
+use crate::addr::Address;
 use crate::atomic;
 use crate::conn::{self, KIND_METHOD, NO_PARTNER, Slot, Word};
 use crate::drop::Drop;
@@ -30,9 +33,8 @@ use crate::mask::masked;
 use crate::open;
 use crate::parse::Flow;
 use crate::proto;
-use crate::wire::checksum::Diff;
 use crate::wire::tcp as tcp_wire;
-use crate::wire::{ipv4, ipv6, toa};
+use crate::wire::toa;
 
 /// The client is told by TCP option.
 pub const TELL_TOA: u32 = 1;
@@ -42,23 +44,11 @@ pub const TELL_PROXY: u32 = 2;
 pub const TELL_SEEN: u32 = 4;
 /// The server has been told.
 pub const TELL_TOLD: u32 = 8;
+/// The first segment of an aggregate was sent ahead with the option.
+pub const TELL_AHEAD: u32 = 16;
 
-/// TCP option kinds.
-const OPTION_END: u8 = 0;
-const OPTION_NOP: u8 = 1;
-const OPTION_MSS: u8 = 2;
-const OPTION_SACK: u8 = 5;
-/// Most options looked at.
-const OPTIONS: u32 = 16;
 /// Longest TCP header.
 const TCP_MAX: usize = 60;
-/// Signature of the PROXY protocol, version 2, as words of memory.
-const SIGNATURE: [u32; 3] = [
-    u32::from_ne_bytes(*b"\r\n\r\n"),
-    u32::from_ne_bytes(*b"\0\r\nQ"),
-    u32::from_ne_bytes(*b"UIT\n"),
-];
-
 /// The method of a connection to a server, whose own method is `method`; its client speaks IPv6 (`wide`)
 /// and TCP.
 ///
@@ -111,11 +101,13 @@ unsafe fn client_address<T: Tables>(tables: &T, server: *const ServerRecord) -> 
 pub struct Plan(pub u64);
 
 impl Plan {
-    const PROXY: u64 = 1 << 8;
-    const SEQUENCE: u64 = 1 << 9;
-    const ACKNOWLEDGEMENT: u64 = 1 << 10;
-    const SEGMENT_SIZE: u64 = 1 << 11;
-    const CLIENT_IPV6: u64 = 1 << 12;
+    pub(super) const PROXY: u64 = 1 << 8;
+    pub(super) const SEQUENCE: u64 = 1 << 9;
+    pub(super) const ACKNOWLEDGEMENT: u64 = 1 << 10;
+    pub(super) const SEGMENT_SIZE: u64 = 1 << 11;
+    pub(super) const CLIENT_IPV6: u64 = 1 << 12;
+    /// An aggregate whose first segment goes ahead.
+    pub(super) const AHEAD: u64 = 1 << 14;
     /// The packet cannot be forwarded.
     pub const REFUSED: u64 = 1 << 13;
     /// Where what an acknowledgement is lowered by begins.
@@ -125,13 +117,13 @@ impl Plan {
     const NONE: Self = Self(0);
 
     #[inline(always)]
-    fn has(self, bit: u64) -> bool {
+    pub(super) fn has(self, bit: u64) -> bool {
         self.0 & bit != 0
     }
 
     /// Bytes that are inserted.
     #[inline(always)]
-    fn inserted(self) -> usize {
+    pub(super) fn inserted(self) -> usize {
         masked::<0x3f>(self.0 as usize)
     }
 
@@ -154,20 +146,20 @@ impl Plan {
 
     /// Bytes before the client's first one, by PROXY protocol.
     #[inline(always)]
-    fn shift(self) -> u32 {
+    pub(super) fn shift(self) -> u32 {
         proxy_len(self.has(Self::CLIENT_IPV6))
     }
 
     /// What an acknowledgement is lowered by: as much of the shift as the server has.
     #[inline(always)]
-    fn back(self) -> u32 {
+    pub(super) fn back(self) -> u32 {
         (self.0 >> Self::BACK) as u32 & 0x3f
     }
 }
 
 /// Bytes of TOA.
 #[inline(always)]
-const fn toa_len(wide: bool) -> u32 {
+pub(super) const fn toa_len(wide: bool) -> u32 {
     let len = if wide { toa::LEN_V6 } else { toa::LEN_V4 };
     len as u32
 }
@@ -206,7 +198,7 @@ pub fn plan<T: Tables, P: Packet>(tables: &T, packet: &P, slot: u32, mtu: u32) -
     let told = unsafe { tell(tables, packet, &flow, own.slot, slot, word, client_wide) };
     let mut plan = Plan(told);
     let more = plan.inserted() as i32;
-    let len = i32::from(flow.total_len) + growth + more;
+    let len = i32::from(packet.largest_datagram(flow.total_len, flow.headers)) + growth + more;
     if more != 0 && !plan.has(Plan::PROXY) && len > mtu as i32 {
         tables.count(CLIENT_UNTOLD);
         plan = Plan::NONE;
@@ -285,7 +277,7 @@ unsafe fn tell<T: Tables, P: Packet>(
             unsafe { settle(tables, own, control, tells) };
             return 0;
         }
-        if reply || syn || rst || packet.is_aggregate() {
+        if reply || syn || rst || packet.is_aggregate() && tells & TELL_AHEAD != 0 {
             return 0;
         }
         let len = toa_len(client_wide);
@@ -294,7 +286,13 @@ unsafe fn tell<T: Tables, P: Packet>(
             tables.count(CLIENT_UNTOLD);
             return 0;
         }
-        return u64::from(len) | client;
+        let mut ahead = 0;
+        if packet.is_aggregate() {
+            ahead = Plan::AHEAD;
+            // SAFETY: as above.
+            unsafe { atomic::store(&raw mut (*control).children, tells | TELL_AHEAD) };
+        }
+        return u64::from(len) | client | ahead;
     }
     if tells & TELL_PROXY == 0 {
         return 0;
@@ -388,236 +386,6 @@ unsafe fn make_plain(slot: *mut Slot) {
             atomic::cas32(word, old, Word(old).with_method(FULLNAT).0);
         }
     }
-}
-
-/// Where what is inserted goes.
-#[inline(always)]
-fn place(flow: &Flow, plan: Plan) -> usize {
-    masked::<0x1ff>(if plan.has(Plan::PROXY) {
-        flow.l3 + usize::from(flow.headers)
-    } else {
-        flow.l4 + tcp_wire::MIN_LEN
-    })
-}
-
-/// Makes room for what a plan inserts into the wanted packet.
-#[inline(always)]
-pub fn make_room<T: Tables, P: Packet>(
-    tables: &T,
-    packet: &mut P,
-    flow: &Flow,
-    plan: Plan,
-) -> Option<()> {
-    let len = plan.inserted();
-    if len == 0 {
-        return Some(());
-    }
-    // SAFETY: the record is this CPU's; nothing else is in its text meanwhile.
-    let scratch = unsafe { (&raw mut (*tables.wanted()?).text).cast::<u8>() };
-    packet.insert(place(flow, plan), len as u32, scratch)
-}
-
-/// Carries out what of a plan is inside TCP: numbers, options, what is inserted, for which there is room.
-/// The packet's addresses and ports are still those it came with.
-#[inline(always)]
-pub fn edit<T: Tables, P: Packet>(tables: &T, packet: &mut P, plan: Plan) -> Option<()> {
-    let wanted = tables.wanted()?;
-    // SAFETY: the wanted record is this CPU's.
-    let flow = unsafe { open::wanted_flow(wanted) };
-    let l4 = masked::<0x1ff>(flow.l4);
-    let mut pseudo = Diff::NONE;
-    let mut inside = Diff::NONE;
-    if plan.has(Plan::SEQUENCE) {
-        let at = l4 + tcp_wire::SEQUENCE;
-        inside = inside.and(add_to(packet, at, plan.shift())?);
-    }
-    if plan.has(Plan::ACKNOWLEDGEMENT) {
-        let at = l4 + tcp_wire::ACKNOWLEDGEMENT;
-        inside = inside.and(add_to(packet, at, plan.back().wrapping_neg())?);
-    }
-    let header = usize::from(flow.headers).checked_sub(flow.l4 - flow.l3)?;
-    if header > tcp_wire::MIN_LEN && plan.has(Plan::ACKNOWLEDGEMENT | Plan::SEGMENT_SIZE) {
-        inside = inside.and(options(packet, l4, header, plan)?);
-    }
-    let len = plan.inserted();
-    if len != 0 {
-        let at = place(&flow, plan);
-        inside = inside.and(if plan.has(Plan::PROXY) {
-            write_proxy(packet, at, &flow, plan)?
-        } else {
-            write_toa(packet, at, l4, &flow, plan)?
-        });
-        pseudo = lengthen(packet, &flow, len as u16)?;
-        // SAFETY: as above.
-        unsafe {
-            (*wanted).flow.total_len = flow.total_len + len as u16;
-            if !plan.has(Plan::PROXY) {
-                (*wanted).flow.headers = flow.headers + len as u16;
-            }
-        }
-    }
-    packet.update_checksum(l4 + tcp_wire::CHECKSUM, pseudo, inside, false)
-}
-
-/// Adds to a number in wire order.
-#[inline(always)]
-fn add_to<P: Packet>(packet: &mut P, at: usize, by: u32) -> Option<Diff> {
-    let old = packet.read::<u32>(at)?;
-    let new = u32::from_be(old).wrapping_add(by).to_be();
-    packet.write(at, new)?;
-    Some(Diff::of32(old, new))
-}
-
-/// The IP header says how long the packet is; so does the pseudo header.
-#[inline(always)]
-fn lengthen<P: Packet>(packet: &mut P, flow: &Flow, by: u16) -> Option<Diff> {
-    let wide = flow.key.proto & proto::WIDE != 0;
-    let at = flow.l3 + if wide { ipv6::PAYLOAD_LEN } else { 2 };
-    let old = packet.read::<u16>(at)?;
-    let new = u16::from_be(old).checked_add(by)?.to_be();
-    packet.write(at, new)?;
-    if !wide {
-        let checksum = packet.read::<u16>(flow.l3 + ipv4::CHECKSUM)?;
-        let changed = Diff::of16(old, new).apply(checksum);
-        packet.write(flow.l3 + ipv4::CHECKSUM, changed)?;
-    }
-    // By as much as the IP length, whatever the transport's own was.
-    let payload = flow.total_len.checked_sub((flow.l4 - flow.l3) as u16)?;
-    Some(Diff::of16(payload.to_be(), (payload + by).to_be()))
-}
-
-/// Goes through the options of a TCP header: a segment size is lowered, acknowledged ranges are shifted
-/// back. What that changes, summed over all of them, since an option may begin anywhere.
-#[inline(always)]
-fn options<P: Packet>(packet: &mut P, l4: usize, header: usize, plan: Plan) -> Option<Diff> {
-    let before = sum_options(packet, l4, header)?;
-    let mut at = tcp_wire::MIN_LEN as u32;
-    for _ in 0..OPTIONS {
-        at = packet.option_apart(l4 as u32 | (header as u32) << 16, at, plan.0);
-        if at == NO_OPTION {
-            break;
-        }
-    }
-    let after = sum_options(packet, l4, header)?;
-    Some(before.reversed().and(after))
-}
-
-/// What [`option`] returns when there is none more.
-pub const NO_OPTION: u32 = 0;
-
-/// Does to the option at `at` of a TCP header what a plan says; offset of the next one. The header lies at
-/// the offset in the low half of `header`, and has as many bytes as the high half says.
-#[inline(always)]
-pub fn option<P: Packet>(packet: &mut P, header: u32, at: u32, plan: u64) -> u32 {
-    edit_option(packet, header, at, Plan(plan)).unwrap_or(NO_OPTION)
-}
-
-#[inline(always)]
-fn edit_option<P: Packet>(packet: &mut P, header: u32, at: u32, plan: Plan) -> Option<u32> {
-    let l4 = masked::<0x1ff>(header as usize);
-    let end = masked::<0x3f>((header >> 16) as usize);
-    let here = masked::<0x3f>(at as usize);
-    if here + 2 > end {
-        return None;
-    }
-    let [kind, len] = packet.read::<[u8; 2]>(l4 + here)?;
-    if kind == OPTION_NOP {
-        return Some(here as u32 + 1);
-    }
-    let next = here + usize::from(len);
-    if kind == OPTION_END || len < 2 || next > end {
-        return None;
-    }
-    if kind == OPTION_MSS && len == 4 && plan.has(Plan::SEGMENT_SIZE) {
-        let room = if plan.has(Plan::PROXY) {
-            plan.shift()
-        } else {
-            toa_len(plan.has(Plan::CLIENT_IPV6))
-        };
-        let size = packet.read::<Be16>(l4 + here + 2)?.get();
-        packet.write(l4 + here + 2, Be16::new(size.saturating_sub(room as u16)))?;
-    }
-    if kind == OPTION_SACK && plan.has(Plan::ACKNOWLEDGEMENT) {
-        for edge in 0..8usize {
-            if 6 + 4 * edge > usize::from(len) {
-                break;
-            }
-            let edge = l4 + here + 2 + 4 * edge;
-            add_to(packet, edge, plan.shift().wrapping_neg())?;
-        }
-    }
-    Some(next as u32)
-}
-
-/// The sum of the words of the options.
-#[inline(always)]
-fn sum_options<P: Packet>(packet: &P, l4: usize, header: usize) -> Option<Diff> {
-    let mut sum = Diff::NONE;
-    for word in 5..15usize {
-        if word * 4 < header {
-            sum = sum.and(Diff::added(packet.read::<u32>(l4 + word * 4)?));
-        }
-    }
-    Some(sum)
-}
-
-/// Writes TOA at `at`, and that the header is longer.
-#[inline(always)]
-fn write_toa<P: Packet>(
-    packet: &mut P,
-    at: usize,
-    l4: usize,
-    flow: &Flow,
-    plan: Plan,
-) -> Option<Diff> {
-    let wide = plan.has(Plan::CLIENT_IPV6);
-    let len = toa_len(wide);
-    let [first, second] = (flow.key.ports as u16).to_ne_bytes();
-    let head = u32::from_ne_bytes([toa::KIND, len as u8, first, second]);
-    let mut diff = Diff::added(head);
-    packet.write(at, head)?;
-    for i in 0..4usize {
-        if i == 0 || wide {
-            let source = if wide { ipv6::SOURCE } else { ipv4::SOURCE };
-            let word = packet.read::<u32>(flow.l3 + source + 4 * i)?;
-            packet.write(at + 4 + 4 * i, word)?;
-            diff = diff.and(Diff::added(word));
-        }
-    }
-    let [offset, flags] = packet.read::<[u8; 2]>(l4 + tcp_wire::OFFSET_FLAGS)?;
-    let longer = [offset.wrapping_add((len as u8 / 4) << 4), flags];
-    packet.write(l4 + tcp_wire::OFFSET_FLAGS, longer)?;
-    Some(diff.and(Diff::of16(
-        u16::from_ne_bytes([offset, flags]),
-        u16::from_ne_bytes(longer),
-    )))
-}
-
-/// Writes a header of the PROXY protocol at `at` (version 2: signature, version and command, family and
-/// transport, length, addresses, ports).
-#[inline(always)]
-fn write_proxy<P: Packet>(packet: &mut P, at: usize, flow: &Flow, plan: Plan) -> Option<Diff> {
-    let wide = plan.has(Plan::CLIENT_IPV6);
-    let mut diff = Diff::NONE;
-    for (i, word) in SIGNATURE.into_iter().enumerate() {
-        packet.write(at + 4 * i, word)?;
-        diff = diff.and(Diff::added(word));
-    }
-    let (family, len) = if wide { (0x21, 36) } else { (0x11, 12) };
-    let head = u32::from_ne_bytes([0x21, family, 0, len]);
-    packet.write(at + 12, head)?;
-    diff = diff.and(Diff::added(head));
-    let source = flow.l3 + if wide { ipv6::SOURCE } else { ipv4::SOURCE };
-    for i in 0..8usize {
-        if i < 2 || wide {
-            let word = packet.read::<u32>(source + 4 * i)?;
-            packet.write(at + 16 + 4 * i, word)?;
-            diff = diff.and(Diff::added(word));
-        }
-    }
-    let ports = if wide { 48 } else { 24 };
-    packet.write(at + ports, flow.key.ports)?;
-    Some(diff.and(Diff::added(flow.key.ports)))
 }
 
 /// An address as a slot's packets get it, for those who read it word by word.

@@ -1,5 +1,6 @@
 //! Forwarding methods: what is rewritten on the way to a real server and back. One a file.
 
+pub mod client;
 pub mod cross;
 pub mod direct;
 pub mod fullnat;

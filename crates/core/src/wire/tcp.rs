@@ -24,3 +24,5 @@ pub const SYN: u8 = 0x02;
 pub const RST: u8 = 0x04;
 /// ACK.
 pub const ACK: u8 = 0x10;
+/// Push.
+pub const PSH: u8 = 0x08;

@@ -427,17 +427,20 @@ fn a_vip_of_one_family_has_servers_of_the_other() {
                     let ends = (front.client(40000), front.vip(80));
                     s.in_front(&segment(ends, SYN, (1, 0), &[], b""))
                         .sent_to(mac_of(back.rs[0]));
-                    let mut data = segment(ends, ACK, (2, 8), &[], &[9; 1450]);
-                    data.df = true;
-                    let seen = s.in_front(&data);
-                    if front.vip.is_ipv4() {
-                        // 1,490 bytes are 1,510 of IPv6, and the other way round they fit.
-                        assert_eq!(seen.counted, ["too-big"]);
-                        let told = Packet::of(&seen.packet);
-                        assert_eq!(told.body[..2], [3, 4]);
-                        assert_eq!(told.body[6..8], 1480u16.to_be_bytes());
-                    } else {
-                        seen.sent_to(mac_of(back.rs[0])).check().unwrap();
+                    for df in [true, false] {
+                        let mut data = segment(ends, ACK, (2, 8), &[], &[9; 1450]);
+                        data.df = df;
+                        let seen = s.in_front(&data);
+                        if front.vip.is_ipv4() {
+                            // 1,490 bytes are 1,510 of IPv6, and the other way round they fit. Fragments
+                            // of what is told will have room for their header.
+                            assert_eq!(seen.counted, ["too-big"]);
+                            let told = Packet::of(&seen.packet);
+                            assert_eq!(told.body[..2], [3, 4]);
+                            assert_eq!(told.body[6..8], 1472u16.to_be_bytes());
+                        } else {
+                            seen.sent_to(mac_of(back.rs[0])).check().unwrap();
+                        }
                     }
                 },
             );
