@@ -7,6 +7,7 @@
 mod doctor;
 mod dr;
 mod failover;
+mod fullnat;
 mod fwmark;
 mod lesson;
 mod nat;
@@ -38,6 +39,8 @@ enum Lab {
     Dr(Options),
     /// Tunnelling: servers in another network, packets travel inside IPIP
     Tun(Options),
+    /// FULLNAT: the director rewrites both ends, servers need no way back
+    Fullnat(Options),
     /// Firewall marks: several ports as one service, by a rule of iptables and without
     Fwmark(Options),
     /// What commonly goes wrong, and how `pointsman doctor` finds it
@@ -86,16 +89,18 @@ enum LabName {
     Nat,
     Dr,
     Tun,
+    Fullnat,
     Fwmark,
     Doctor,
     Failover,
 }
 
 impl LabName {
-    const ALL: [Self; 6] = [
+    const ALL: [Self; 7] = [
         Self::Nat,
         Self::Dr,
         Self::Tun,
+        Self::Fullnat,
         Self::Fwmark,
         Self::Doctor,
         Self::Failover,
@@ -106,6 +111,7 @@ impl LabName {
             Self::Nat => "nat",
             Self::Dr => "dr",
             Self::Tun => "tun",
+            Self::Fullnat => "fullnat",
             Self::Fwmark => "fwmark",
             Self::Doctor => "doctor",
             Self::Failover => "failover",
@@ -114,7 +120,7 @@ impl LabName {
 
     fn method(self) -> Method {
         match self {
-            Self::Nat | Self::Fwmark => Method::Nat,
+            Self::Nat | Self::Fullnat | Self::Fwmark => Method::Nat,
             Self::Dr | Self::Doctor | Self::Failover => Method::DirectRouting,
             Self::Tun => Method::Tunnel,
         }
@@ -125,6 +131,7 @@ impl LabName {
             Self::Nat => "Load balancing by network address translation",
             Self::Dr => "Load balancing by direct routing",
             Self::Tun => "Load balancing by tunnelling",
+            Self::Fullnat => "Load balancing by NAT of both ends",
             Self::Fwmark => "One service of several ports, by firewall mark",
             Self::Doctor => "What goes wrong, and how to find it",
             Self::Failover => "Two directors, and what happens when one ends",
@@ -138,6 +145,7 @@ pub fn run(args: &LabArgs) -> ExitCode {
         Lab::Nat(options) => teach(LabName::Nat, options),
         Lab::Dr(options) => teach(LabName::Dr, options),
         Lab::Tun(options) => teach(LabName::Tun, options),
+        Lab::Fullnat(options) => teach(LabName::Fullnat, options),
         Lab::Fwmark(options) => teach(LabName::Fwmark, options),
         Lab::Doctor(options) => teach(LabName::Doctor, options),
         Lab::Failover(options) => teach(LabName::Failover, options),
@@ -198,6 +206,7 @@ fn take_place(lab: LabName, options: &Options, lesson: &mut Lesson) -> Result<()
         LabName::Nat => nat::teach(lesson, &net),
         LabName::Dr => dr::teach(lesson, &net),
         LabName::Tun => tun::teach(lesson, &net),
+        LabName::Fullnat => fullnat::teach(lesson, &net),
         LabName::Fwmark => fwmark::teach(lesson, &net),
         LabName::Doctor => doctor::teach(lesson, &net),
         LabName::Failover => failover::teach(lesson, &net),

@@ -58,6 +58,12 @@ fn the_tunnelling_lab_holds_what_it_claims() {
 }
 
 #[test]
+fn the_fullnat_lab_holds_what_it_claims() {
+    holds_what_it_claims(&["fullnat", "--json"]);
+    holds_what_it_claims(&["fullnat", "--json", "--hook", "xdp"]);
+}
+
+#[test]
 fn the_firewall_mark_lab_holds_what_it_claims() {
     holds_what_it_claims(&["fwmark", "--json"]);
     holds_what_it_claims(&["fwmark", "--json", "--hook", "xdp"]);

@@ -1,4 +1,4 @@
-//! The server of a lab: `/` names it, `/blob/N` is N bytes, a POST is answered with its sum.
+//! The server of a lab: `/` names it, `/client` names its client, `/blob/N` is N bytes, a POST is answered with its sum.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, TcpListener, TcpStream};
@@ -90,17 +90,17 @@ pub fn serve(name: &str, addr: Ipv4Addr, port: u16) -> io::Result<()> {
 fn accept(listener: &TcpListener, page: &str, served: &Arc<AtomicU64>) {
     let page: Arc<str> = page.into();
     loop {
-        let Ok((stream, _)) = listener.accept() else {
+        let Ok((stream, peer)) = listener.accept() else {
             return;
         };
         let (page, served) = (Arc::clone(&page), Arc::clone(served));
         thread::spawn(move || {
-            let _ = answer(stream, &page, &served);
+            let _ = answer(stream, peer, &page, &served);
         });
     }
 }
 
-fn answer(stream: TcpStream, page: &str, served: &AtomicU64) -> io::Result<()> {
+fn answer(stream: TcpStream, peer: SocketAddr, page: &str, served: &AtomicU64) -> io::Result<()> {
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))?;
     stream.set_nodelay(true)?;
@@ -124,6 +124,10 @@ fn answer(stream: TcpStream, page: &str, served: &AtomicU64) -> io::Result<()> {
             "200 OK",
             &format!("{} {:016x}", sum.length(), sum.finish()),
         );
+    }
+    if path == "/client" {
+        let client = peer.ip().to_canonical();
+        return send(&mut stream, "200 OK", &client.to_string());
     }
     match path.strip_prefix("/blob/").map(str::parse) {
         Some(Ok(length)) => send_blob(&mut stream, length),
