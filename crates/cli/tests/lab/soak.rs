@@ -147,7 +147,7 @@ struct Holding {
     threads: usize,
 }
 
-/// Probes of each check, and when they last were more.
+/// Probes of each check, and when they were first seen to be so many.
 #[derive(Default)]
 struct Watch {
     checks: BTreeMap<String, (u64, Instant)>,
@@ -163,13 +163,14 @@ impl Watch {
         let now = Instant::now();
         for (check, probes) in series(metrics, "pointsman_check_probes_total") {
             let (seen, since) = self.checks.entry(check.to_owned()).or_insert((probes, now));
-            let gap = now.duration_since(*since);
-            self.longest = self.longest.max(gap);
             if probes != *seen {
-                self.stood_still += usize::from(gap > LONGEST_GAP);
                 self.probes += probes.saturating_sub(*seen);
                 (*seen, *since) = (probes, now);
             }
+            // For so long at least; between two looks that see different counts it is not known.
+            let still = now.duration_since(*since);
+            self.stood_still += usize::from(still > LONGEST_GAP);
+            self.longest = self.longest.max(still);
         }
     }
 }
