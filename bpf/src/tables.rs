@@ -334,8 +334,8 @@ impl<C> Tables for Kernel<'_, C> {
     }
 
     #[inline(always)]
-    fn choose_apart(&self, service: u32) -> u32 {
-        pm_choose(service)
+    fn choose_apart(&self, service: u32, probed: u32) -> u32 {
+        pm_choose(service, probed)
     }
 
     #[inline(always)]
@@ -702,8 +702,8 @@ extern "C" fn pm_mark() -> u32 {
 /// [`open::choose`].
 #[inline(never)]
 #[unsafe(no_mangle)]
-extern "C" fn pm_choose(service: u32) -> u32 {
-    open::choose(&BARE, service)
+extern "C" fn pm_choose(service: u32, probed: u32) -> u32 {
+    open::choose(&BARE, service, probed)
 }
 
 /// [`open::take_wildcard`].

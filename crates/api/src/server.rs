@@ -41,6 +41,8 @@ pub enum Command {
     Service(ServiceKey, Reply<Option<ServiceView>>),
     /// What became of clients' handshakes with the servers of these services.
     Handshakes(Vec<ServiceKey>, Reply<Vec<ServerHandshakes>>),
+    /// Let probes reach these servers through these services, and no others: with which marks.
+    Probe(Vec<(ServiceKey, ServerSpec)>, Reply<Vec<Option<u32>>>),
     /// The connection table.
     Connections(Reply<Vec<ConnectionView>>),
     /// Forget all connections.

@@ -172,6 +172,7 @@ async fn own(mut commands: mpsc::Receiver<Command>) -> Vec<Change> {
             | Command::Status(_)
             | Command::Site(_)
             | Command::Handshakes(..)
+            | Command::Probe(..)
             | Command::Ldirectords(_)
             | Command::LdirectordTells(..)
             | Command::LdirectordEnds(..)

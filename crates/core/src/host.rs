@@ -549,11 +549,11 @@ pub trait Tables {
     }
     /// [`open::choose`].
     #[inline(always)]
-    fn choose_apart(&self, service: u32) -> u32
+    fn choose_apart(&self, service: u32, probed: u32) -> u32
     where
         Self: Sized,
     {
-        open::choose(self, service)
+        open::choose(self, service, probed)
     }
     /// [`open::take_wildcard`].
     #[inline(always)]

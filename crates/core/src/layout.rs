@@ -273,6 +273,9 @@ pub const SERVER_NO_ROUTE: u32 = 8;
 /// Flag of a server: its address is IPv6.
 pub const SERVER_IPV6: u32 = 16;
 
+/// Flag of a server: in no service's list, but there for probes, see [`crate::probe`].
+pub const SERVER_PROBED: u32 = 32;
+
 /// A real server. Its index stays its own until no connection refers to it.
 ///
 /// The first line is what scheduling reads and connections change, the second what forwarding needs,

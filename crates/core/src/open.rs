@@ -18,6 +18,7 @@ use crate::next_hop;
 use crate::outgoing::{self, Sent};
 use crate::parse::Flow;
 use crate::persist;
+use crate::probe;
 use crate::proto::{self, sctp};
 use crate::sched::NO_SERVER;
 use crate::sip;
@@ -201,7 +202,7 @@ fn attempt<H: Host, P: Packet>(host: &H, packet: &P) -> Opened {
                 if sip::is_engine(host, service) {
                     sip::read(host, packet, wanted);
                 }
-                server = host.choose_apart(service);
+                server = host.choose_apart(service, probe::named(host.mark(), host.ingress()));
             }
         }
     }
@@ -347,9 +348,10 @@ pub const REFUSED: u32 = 0xffff_ff00;
 pub const ACCEPT: u32 = 0xffff_fffe;
 const _: () = assert!(ACCEPT as u8 as usize >= crate::layout::DROP_SLOTS as usize);
 
-/// The real server for the packet that is wanted, or why there is none.
+/// The real server for the packet that is wanted, or why there is none. A probe names the one it is for as
+/// `probed`.
 #[inline(always)]
-pub fn choose<T: Tables>(tables: &T, service: u32) -> u32 {
+pub fn choose<T: Tables>(tables: &T, service: u32, probed: u32) -> u32 {
     let (Some(wanted), Some(runtime), Some(record)) =
         (tables.wanted(), tables.runtime(), tables.service(service))
     else {
@@ -357,7 +359,7 @@ pub fn choose<T: Tables>(tables: &T, service: u32) -> u32 {
     };
     // SAFETY: the record is this CPU's, the others live as long as the maps.
     unsafe {
-        if is_to_drop(runtime) {
+        if probed == NO_SERVER && is_to_drop(runtime) {
             return REFUSED | Drop::DropRate as u32;
         }
         // A connection of one packet has no others that an error could be about.
@@ -371,7 +373,13 @@ pub fn choose<T: Tables>(tables: &T, service: u32) -> u32 {
         let dport = Be16::from_raw((ports >> 16) as u16);
         let vport = (*record).id.vport;
         let persistent = (*record).flags & SERVICE_PERSISTENT != 0;
-        let server = if persistent {
+        let server = if probed != NO_SERVER {
+            if probe::is_of(tables, probed, service) {
+                probed
+            } else {
+                NO_SERVER
+            }
+        } else if persistent {
             persist::choose(tables, service, wanted)
         } else if (*wanted).mark == 0 && vport != dport {
             NO_SERVER

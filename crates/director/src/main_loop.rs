@@ -265,6 +265,9 @@ async fn answer(director: &mut Director, command: Command) {
         Command::Handshakes(services, reply) => {
             let _ = reply.send(director.tables().handshakes(&services));
         }
+        Command::Probe(servers, reply) => {
+            let _ = reply.send(director.set_probed(&servers).await);
+        }
         Command::Connections(reply) => {
             let _ = reply.send(director.tables().connections());
         }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use pointsman_api::{DropCount, NextHopStatus, Status, TableStatus, Totals};
 use pointsman_dataplane::DataPlane;
-use pointsman_model::{Change, Error as Refusal, Family, ServiceKey};
+use pointsman_model::{Change, Error as Refusal, Family, ServerSpec, ServiceKey};
 use tokio::task::JoinSet;
 
 use crate::links::{self, LinkChange, Links, Outcome};
@@ -232,6 +232,15 @@ impl Director {
     /// The tables, for reading.
     pub fn tables(&mut self) -> &mut pointsman_dataplane::Tables {
         self.dataplane.tables()
+    }
+
+    /// Lets probes reach these servers, and no others.
+    pub async fn set_probed(&mut self, servers: &[(ServiceKey, ServerSpec)]) -> Vec<Option<u32>> {
+        let marks = self.dataplane.tables().set_probed(servers);
+        self.prune_due = true;
+        self.add_next_hops(servers.iter().map(|(_, spec)| spec.key.addr))
+            .await;
+        marks
     }
 
     /// Namespace totals.

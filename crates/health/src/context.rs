@@ -17,9 +17,19 @@ pub struct Context {
 }
 
 /// The true path of probes: who offers it sees to it that packets with a certain mark, sent from this
-/// host to a VIP, go to one certain real server by the service's own forwarding method, whatever its
+/// host to a VIP by a certain device, go to one certain real server by the service's own forwarding method, whatever its
 /// weight, and whether or not the pool holds it.
 pub trait Steering: Send + Sync {
-    /// The mark that leads from `vip` to `real`, or `None` where the service has no such server.
-    fn mark(&self, vip: SocketAddr, real: SocketAddr) -> Option<u32>;
+    /// How a probe gets from `vip` to `real`, or `None` where there is no way at present: that says
+    /// nothing of the server.
+    fn way(&self, vip: SocketAddr, real: SocketAddr) -> Option<Way>;
+}
+
+/// What the socket of a probe needs for its true path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Way {
+    /// `SO_MARK`.
+    pub mark: u32,
+    /// `SO_BINDTODEVICE`.
+    pub device: Option<&'static str>,
 }

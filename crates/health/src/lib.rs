@@ -27,7 +27,7 @@ pub mod schedule;
 pub mod verdict;
 
 pub use check::{BfdSessions, Checker, Part, Unusable};
-pub use context::{Context, Steering};
+pub use context::{Context, Steering, Way};
 pub use engine::{Change, CheckId, CheckStatus, Engine, Event, Totals};
 pub use observer::Observer;
 pub use outcome::{Outcome, Weigh};

@@ -9,26 +9,62 @@ use socket2::SockRef;
 use tokio::net::{TcpSocket, TcpStream, UdpSocket};
 use tokio::time::timeout;
 
-use crate::Context;
+use crate::{Context, Way};
 
-/// Where the packets go, and with which mark: to the server itself, or along its true path.
-fn destination(target: &ProbeTarget, context: &Context) -> io::Result<(SocketAddr, u32)> {
-    let real = SocketAddr::new(target.addr, target.port);
+/// Where the packets go, with which mark and by which device: to the server itself, or along its true
+/// path.
+struct Destination<'a> {
+    to: SocketAddr,
+    mark: u32,
+    device: Option<&'a str>,
+}
+
+impl<'a> Destination<'a> {
+    fn of(target: &'a ProbeTarget, context: &Context) -> io::Result<Self> {
+        let real = SocketAddr::new(target.addr, target.port);
+        let Some(vip) = target.through else {
+            return Ok(Self {
+                to: real,
+                mark: target.mark,
+                device: target.interface.as_deref(),
+            });
+        };
+        let way = true_path(target, context).map_err(io::Error::other)?;
+        Ok(Self {
+            to: vip,
+            mark: way.map_or(0, |way| way.mark),
+            device: way.and_then(|way| way.device),
+        })
+    }
+}
+
+/// The way of a probe that has a true path.
+///
+/// # Errors
+/// That it has none at present, for an operator.
+pub(crate) fn true_path(target: &ProbeTarget, context: &Context) -> Result<Option<Way>, String> {
     let Some(vip) = target.through else {
-        return Ok((real, target.mark));
+        return Ok(None);
     };
-    context
-        .steering
-        .as_ref()
-        .and_then(|steering| steering.mark(vip, real))
-        .map(|mark| (vip, mark))
-        .ok_or_else(|| io::Error::other(format!("the director has no way through {vip} to {real}")))
+    let real = SocketAddr::new(target.addr, target.port);
+    let steering = context.steering.as_ref();
+    match steering.and_then(|steering| steering.way(vip, real)) {
+        Some(way) => Ok(Some(way)),
+        None => Err(format!(
+            "the director has no way through {vip} to {real} at present"
+        )),
+    }
 }
 
 /// Applies interface, mark and source to a socket that is not connected yet.
-pub(crate) fn prepare(socket: SockRef<'_>, target: &ProbeTarget, mark: u32) -> io::Result<()> {
-    if let Some(interface) = &target.interface {
-        socket.bind_device(Some(interface.as_bytes()))?;
+pub(crate) fn prepare(
+    socket: SockRef<'_>,
+    target: &ProbeTarget,
+    mark: u32,
+    device: Option<&str>,
+) -> io::Result<()> {
+    if let Some(device) = device {
+        socket.bind_device(Some(device.as_bytes()))?;
     }
     if mark != 0 {
         socket.set_mark(mark)?;
@@ -58,13 +94,14 @@ pub async fn connect(
     limit: Duration,
     context: &Context,
 ) -> io::Result<TcpStream> {
-    let (address, mark) = destination(target, context)?;
-    let socket = match address {
+    let destination = Destination::of(target, context)?;
+    let socket = match destination.to {
         SocketAddr::V4(_) => TcpSocket::new_v4()?,
         SocketAddr::V6(_) => TcpSocket::new_v6()?,
     };
-    prepare(SockRef::from(&socket), target, mark)?;
-    let stream = within(limit, socket.connect(address)).await?;
+    let Destination { to, mark, device } = destination;
+    prepare(SockRef::from(&socket), target, mark, device)?;
+    let stream = within(limit, socket.connect(to)).await?;
     stream.set_nodelay(true)?;
     Ok(stream)
 }
@@ -74,12 +111,12 @@ pub async fn connect(
 /// # Errors
 /// Whatever the network says.
 pub async fn connect_udp(target: &ProbeTarget, context: &Context) -> io::Result<UdpSocket> {
-    let (address, mark) = destination(target, context)?;
-    let domain = socket2::Domain::for_address(address);
+    let Destination { to, mark, device } = Destination::of(target, context)?;
+    let domain = socket2::Domain::for_address(to);
     let socket = socket2::Socket::new(domain, socket2::Type::DGRAM, None)?;
     socket.set_nonblocking(true)?;
-    prepare(SockRef::from(&socket), target, mark)?;
-    socket.connect(&address.into())?;
+    prepare(SockRef::from(&socket), target, mark, device)?;
+    socket.connect(&to.into())?;
     UdpSocket::from_std(socket.into())
 }
 

@@ -13,7 +13,7 @@ use pointsman_testkit::{
 };
 use tempfile::TempDir;
 
-use crate::common::{PORT, PROGRAM};
+use crate::common::{PORT, PROGRAM, Stage};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 /// A dead listener is out within this, at 100 connections per second.
@@ -313,7 +313,77 @@ fn servers_go_and_come_with_their_bfd_sessions() {
     site.director().stop().unwrap();
 }
 
+/// How long a server must stay as it is to be said to: ten rounds of checks.
+const STAYS: Duration = Duration::from_secs(4);
+
+fn vip_of_a_server(site: &Site, n: usize, word: &str) {
+    let change = format!("addr {word} {}/32 dev lo", site.net.vip);
+    site.net.servers[n - 1].netns.ip(&change).unwrap();
+}
+
+/// The server's port is open at its own address, but clients come for the VIP.
+fn a_server_without_its_vip_is_found_out(hook: Hook) {
+    let blind = Site::start(Method::DirectRouting, hook, "TCP_CHECK { }", "");
+    blind.comes_to(&[1, 2]);
+    vip_of_a_server(&blind, 2, "del");
+    std::thread::sleep(STAYS);
+    blind.comes_to(&[1, 2]);
+    drop(blind);
+
+    let check = "TCP_CHECK {\n            true_path\n            connect_timeout 0.5\n        }";
+    let mut site = Site::start(Method::DirectRouting, hook, check, "");
+    site.comes_to(&[1, 2]);
+    vip_of_a_server(&site, 2, "del");
+    site.comes_to(&[1]);
+    // It is looked after while the service does not have it.
+    vip_of_a_server(&site, 2, "add");
+    site.comes_to(&[1, 2]);
+
+    // Nor does it matter who has the VIP: the other director's pool is not to be empty when it takes over.
+    let own = format!("addr del {}/32 dev lo", site.net.vip);
+    site.net.director.ip(&own).unwrap();
+    vip_of_a_server(&site, 1, "del");
+    site.comes_to(&[2]);
+    vip_of_a_server(&site, 1, "add");
+    site.comes_to(&[1, 2]);
+    site.pages[1] = None;
+    site.comes_to(&[1]);
+    site.director().stop().unwrap();
+    assert_eq!(site.director().traces().unwrap(), [""; 0]);
+}
+
+/// What goes to the VIP with the mark of a server comes to that server and no other, by NAT and by a tunnel, and
+/// clients' counts do not show it.
+fn probes_come_to_their_own_server(hook: Hook) {
+    let check = "HTTP_GET {\n            true_path\n            url {\n                path /\n                \
+                 regex PEER\n            }\n        }";
+    for method in [Method::Nat, Method::Tunnel] {
+        let mut site = Site::start(method, hook, check, "");
+        if method == Method::Tunnel {
+            for server in &site.net.servers {
+                let up = format!("realserver up --mode tun --mss 0 --vip {}", site.net.vip);
+                let words: Vec<_> = up.split(' ').collect();
+                Director::new(PROGRAM, &server.netns).run(&words).unwrap();
+            }
+        }
+        site.comes_to(&[1, 2]);
+        std::thread::sleep(STAYS);
+        site.comes_to(&[1, 2]);
+        let served = |n: usize| site.pages[n].as_ref().unwrap().served();
+        assert!(served(0) > 5 && served(1) > 5, "they are asked");
+        let listing = site.director().ipvsadm("-Ln --stats").unwrap();
+        let counted = Stage::column(&listing, &site.net.service(PORT).to_string(), 2);
+        assert_eq!(counted, 0, "{listing}");
+        site.pages[0] = None;
+        site.comes_to(&[2]);
+        site.open(1);
+        site.comes_to(&[1, 2]);
+    }
+}
+
 crate::on_both_hooks!(
+    a_server_without_its_vip_is_found_out,
+    probes_come_to_their_own_server,
     refused_by_a_server_behind_nat,
     silence_of_a_server_by_direct_routing,
 );

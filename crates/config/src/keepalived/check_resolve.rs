@@ -40,7 +40,7 @@ impl CheckContext<'_> {
         let mut add = |target: &TargetDraft, pace: PaceDraft, port: u16| {
             let check = Check {
                 kind: kind.clone(),
-                target: self.target(target, port),
+                target: self.target(reader, draft, target, port),
                 pace: self.pace(draft, pace),
                 // Clients can only tell of a server that is in.
                 alpha: draft.kind != Kind::Passive && draft.alpha.unwrap_or(self.alpha),
@@ -59,8 +59,26 @@ impl CheckContext<'_> {
         }
     }
 
-    fn target(&self, draft: &TargetDraft, port: u16) -> ProbeTarget {
-        let through = self.vip.filter(|_| draft.true_path);
+    fn target(
+        &self,
+        reader: &mut Reader<'_>,
+        at: &CheckDraft,
+        draft: &TargetDraft,
+        port: u16,
+    ) -> ProbeTarget {
+        let is_own = draft.addr.is_none_or(|addr| addr == self.key.addr)
+            && draft.port.unwrap_or(port) == self.key.port;
+        let why_not = match self.vip {
+            _ if !draft.true_path => None,
+            _ if at.kind == Kind::Ping => Some("services balance no ICMP echo"),
+            _ if !is_own => Some("it leads to the real server's own address and port only"),
+            Some(vip) if vip.port() != 0 => None,
+            _ => Some("the virtual server has no address and port"),
+        };
+        if let Some(why) = why_not {
+            reader.warn(&at.at, format!("`true_path` is left out: {why}"));
+        }
+        let through = self.vip.filter(|_| draft.true_path && why_not.is_none());
         ProbeTarget {
             addr: draft.addr.unwrap_or(self.key.addr),
             port: draft.port.unwrap_or(port),

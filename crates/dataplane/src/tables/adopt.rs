@@ -6,14 +6,14 @@ use std::num::{NonZeroU16, NonZeroU32};
 use pointsman_core::forward;
 use pointsman_core::layout::{
     CLIENT_PROXY, CLIENT_TOA, ENGINE_SIP, MAX_SERVERS, MAX_SERVICES, SERVER_AVAILABLE, SERVER_IPV6,
-    SERVICE_ONE_PACKET, Schedule, ServerRecord, ServiceRecord, TUNNEL_CSUM, TUNNEL_GRE, TUNNEL_GUE,
-    TUNNEL_REMCSUM,
+    SERVER_PROBED, SERVICE_ONE_PACKET, Schedule, ServerRecord, ServiceRecord, TUNNEL_CSUM,
+    TUNNEL_GRE, TUNNEL_GUE, TUNNEL_REMCSUM,
 };
 use pointsman_core::local::Pool;
 use pointsman_core::sched;
 use pointsman_model::{
     ClientAddress, Encapsulation, Family, Forwarding, Persistence, RateEstimator, SchedFlags,
-    Scheduler, ServerKey, ServerSpec, ServiceKey, ServiceSpec, TunnelChecksum, Weight, validate,
+    Scheduler, ServerKey, ServerSpec, ServiceSpec, TunnelChecksum, Weight, validate,
 };
 
 use super::arena::Block;
@@ -91,6 +91,8 @@ impl Tables {
                 .and_then(Option::as_ref);
             let spec = server_spec(&record);
             match service {
+                // Whoever probes asks for it again.
+                _ if record.flags & SERVER_PROBED != 0 => self.bury(index, spec.key),
                 Some(service) if record.flags & SERVER_AVAILABLE != 0 => {
                     let raw = counters::raw(&self.maps, index);
                     let rates = RateEstimator::starting_at(raw);
@@ -113,13 +115,7 @@ impl Tables {
                     self.trash.insert((service.spec.key, spec.key), index);
                 }
                 // Its service is gone: nobody can revive it, but connections may refer to it.
-                None => {
-                    let key = ServiceKey::Mark {
-                        mark: u32::MAX - index,
-                        family: Family::V4,
-                    };
-                    self.trash.insert((key, spec.key), index);
-                }
+                None => self.bury(index, spec.key),
             }
         }
         listed.sort_unstable_by(|a, b| b.cmp(a));

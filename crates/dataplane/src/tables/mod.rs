@@ -15,6 +15,7 @@ mod locality;
 pub mod maps;
 mod marks;
 mod place;
+mod probes;
 mod schedule;
 mod servers;
 mod services;
@@ -53,6 +54,8 @@ pub struct Tables {
     kinds: Kinds,
     servers: HashMap<u32, Server>,
     by_address: HashMap<IpAddr, Vec<u32>>,
+    /// Servers as probes reach them.
+    probed: HashMap<(ServiceKey, ServerKey), u32>,
     /// Removed servers that connections may still refer to, by service and server.
     trash: HashMap<(ServiceKey, ServerKey), u32>,
     free_servers: Vec<u32>,
@@ -148,6 +151,7 @@ impl Tables {
             kinds: Kinds::default(),
             servers: HashMap::new(),
             by_address: HashMap::new(),
+            probed: HashMap::new(),
             trash: HashMap::new(),
             free_servers: Vec::new(),
             next_server: 0,

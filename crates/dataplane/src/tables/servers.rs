@@ -76,12 +76,7 @@ impl Tables {
             },
         );
         self.inherit(spec.key.addr, server);
-        self.by_address
-            .entry(spec.key.addr)
-            .or_default()
-            .push(server);
-        // Without room only fragments of replies that come out of order would miss it.
-        let _ = self.maps.service_ids.insert(real_id(spec.key.addr), server);
+        self.place_at(spec.key.addr, server);
         self.publish_sender(spec, key);
         self.keep_place(index, None);
         self.service_mut(index).servers.insert(0, server);
@@ -304,15 +299,27 @@ impl Tables {
         let Some(Server { spec, service, .. }) = self.servers.remove(&server) else {
             return;
         };
-        if let Some(indices) = self.by_address.get_mut(&spec.key.addr) {
-            indices.retain(|&s| s != server);
-            if indices.is_empty() {
-                self.by_address.remove(&spec.key.addr);
-                self.maps.service_ids.remove(&real_id(spec.key.addr));
-            }
-        }
+        self.take_from(spec.key.addr, server);
         self.publish_sender(&spec, &service);
         self.trash.insert((service, spec.key), server);
+    }
+
+    /// A server has this address from now on.
+    pub(super) fn place_at(&mut self, address: IpAddr, server: u32) {
+        self.by_address.entry(address).or_default().push(server);
+        // Without room only fragments of replies that come out of order would miss it.
+        let _ = self.maps.service_ids.insert(real_id(address), server);
+    }
+
+    /// A server has this address no more.
+    pub(super) fn take_from(&mut self, address: IpAddr, server: u32) {
+        if let Some(indices) = self.by_address.get_mut(&address) {
+            indices.retain(|&s| s != server);
+            if indices.is_empty() {
+                self.by_address.remove(&address);
+                self.maps.service_ids.remove(&real_id(address));
+            }
+        }
     }
 
     /// Frees servers in the trash that were idle for two minutes, as the kernel does.

@@ -135,6 +135,7 @@ impl Tables {
         for &server in &service.servers {
             self.discard(server);
         }
+        self.drop_probed_of(key);
         for block in [service.block, service.local_block].into_iter().flatten() {
             self.arena.give(block);
         }
@@ -194,9 +195,11 @@ impl Tables {
         let best = alike
             .copied()
             .filter(|server| {
-                let other = &self.servers[server];
-                other.spec.forwarding == Forwarding::Masquerade
-                    && sender_id(&other.spec.key, &other.service) == id
+                // Those that are there for probes only send nothing by themselves.
+                self.servers.get(server).is_some_and(|other| {
+                    other.spec.forwarding == Forwarding::Masquerade
+                        && sender_id(&other.spec.key, &other.service) == id
+                })
             })
             .max_by_key(|server| {
                 let index = self.by_key.get(&self.servers[server].service);

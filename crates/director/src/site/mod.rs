@@ -15,11 +15,13 @@ mod notices;
 mod run;
 mod source;
 mod state_file;
+mod steering;
 mod view;
 mod vrrp;
 
 use std::collections::HashSet;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use pointsman_api::{Command, Location, RefusedFile};
@@ -75,6 +77,10 @@ pub(crate) struct Site {
     checks: Checks,
     /// Services whose clients' connections are watched.
     watched: evidence::Watched,
+    /// Where probes along the true path go.
+    paths: steering::Paths,
+    /// Whether there are any.
+    probes: bool,
     /// Length of a tick of the kernel.
     tick: Duration,
     notifier: Notifier,
@@ -128,7 +134,14 @@ impl Site {
         }
         // Last, so that nobody is sent to a VIP whose services are not there yet: an owner takes it at
         // once, and a start-up script may run for longer than a master may be silent.
-        let context = Context::default();
+        let paths = steering::Paths::default();
+        let probed = steering::wanted(&pools);
+        let marks = director.set_probed(&steering::asked(&probed)).await;
+        paths.set(&probed, marks);
+        let context = Context {
+            steering: Some(Arc::new(paths.clone())),
+            ..Context::default()
+        };
         let vrrp =
             vrrp::Engine::start(&site.vrrp, policy, context.bfd.clone()).map_err(|error| {
                 let problems = error.to_string();
@@ -159,6 +172,8 @@ impl Site {
             events,
             checks: Checks::default(),
             watched: evidence::Watched::default(),
+            paths,
+            probes: !probed.is_empty(),
             tick: Duration::from_secs(1) / director.tables().hz(),
             notifier,
             vrrp,

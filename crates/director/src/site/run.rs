@@ -97,6 +97,7 @@ impl Site {
                         self.state_file.save(&self.pools.remember());
                     }
                     self.follow_addresses();
+                    self.steer(&director).await;
                 }
             }
         }
@@ -266,6 +267,7 @@ impl Site {
             self.notifier.configure(&site.globals);
         }
         let changes = self.carry_out(effects, director).await;
+        self.steer(director).await;
         self.start_checks();
         self.repair(director).await;
         let remarks = self.read.remarks.clone();

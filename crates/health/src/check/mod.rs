@@ -19,6 +19,7 @@ use pointsman_model::{Check, CheckKind};
 
 pub use self::bfd::BfdSessions;
 use self::negotiate::Negotiator;
+use crate::net::true_path;
 use crate::{Context, Outcome};
 
 /// A check, ready to be asked. What can be made once (requests, patterns, TLS settings) is made.
@@ -118,6 +119,9 @@ impl Checker {
     /// Asks once. Each checker bounds its own time and memory.
     pub async fn probe(&self, part: Part, context: &Context) -> Outcome {
         let (target, limit) = (&self.check.target, self.check.pace.timeout);
+        if let Err(blocked) = true_path(target, context) {
+            return Outcome::nothing(blocked);
+        }
         match &self.kind {
             Kind::Tcp => tcp::probe(target, limit, context).await,
             Kind::Http(http) => {

@@ -75,7 +75,12 @@ fn open(target: &ProbeTarget) -> io::Result<(UdpSocket, bool)> {
         bind_port: None,
         ..target.clone()
     };
-    prepare((&socket).into(), &source, target.mark)?;
+    prepare(
+        (&socket).into(),
+        &source,
+        target.mark,
+        target.interface.as_deref(),
+    )?;
     socket.connect(&address.into())?;
     // To the runtime it is a socket of datagrams like any other.
     Ok((UdpSocket::from_std(socket.into())?, raw))
