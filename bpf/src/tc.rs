@@ -185,7 +185,7 @@ impl Packet for Skb<'_> {
     /// What comes behind the room moves back: a checksum that hardware is to fill in is counted from where
     /// the transport header lies.
     #[inline(always)]
-    fn insert(&mut self, at: usize, len: u32, _scratch: *mut u8) -> Option<()> {
+    unsafe fn insert(&mut self, at: usize, len: u32, _scratch: *mut u8) -> Option<()> {
         (pm_insert_tc(self.raw(), at as u32, len) == 0).then_some(())
     }
 

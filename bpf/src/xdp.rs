@@ -112,7 +112,7 @@ impl Packet for Frame<'_> {
     }
 
     #[inline(always)]
-    fn insert(&mut self, at: usize, len: u32, scratch: *mut u8) -> Option<()> {
+    unsafe fn insert(&mut self, at: usize, len: u32, scratch: *mut u8) -> Option<()> {
         // What lies before the room moves forward.
         let before = masked::<0xff>(at);
         if before < ethernet::LEN {
@@ -120,7 +120,7 @@ impl Packet for Frame<'_> {
         }
         self.adjust_head(-(len as i32))?;
         let from = masked::<0xff>(len as usize);
-        // SAFETY: the scratch is longer than that.
+        // SAFETY: the caller's scratch is longer than that.
         unsafe {
             let moved = self.load(from, scratch, before) && self.store(0, scratch, before);
             moved.then_some(())

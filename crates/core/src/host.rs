@@ -173,8 +173,9 @@ pub trait Packet: Sized {
     /// Makes `len` bytes of room at `at`, behind the headers that lie before it; offsets before `at` stay what
     /// they are. Not for aggregates.
     ///
-    /// `scratch` has [`crate::layout::TEXT`] bytes.
-    fn insert(&mut self, at: usize, len: u32, scratch: *mut u8) -> Option<()>;
+    /// # Safety
+    /// `scratch` points to [`crate::layout::TEXT`] bytes.
+    unsafe fn insert(&mut self, at: usize, len: u32, scratch: *mut u8) -> Option<()>;
 
     /// Replaces the `old` bytes of headers at `l3` by room for `new` bytes of the version `to`. The EtherType
     /// stays as it is.

@@ -35,7 +35,7 @@ impl Packet for Bytes {
         Some(())
     }
 
-    fn insert(&mut self, at: usize, len: u32, _scratch: *mut u8) -> Option<()> {
+    unsafe fn insert(&mut self, at: usize, len: u32, _scratch: *mut u8) -> Option<()> {
         self.0.get(at..)?;
         self.0.splice(at..at, vec![0; len as usize]);
         Some(())

@@ -185,7 +185,7 @@ impl Packet for Frame<'_> {
         None
     }
 
-    fn insert(&mut self, _at: usize, _len: u32, _scratch: *mut u8) -> Option<()> {
+    unsafe fn insert(&mut self, _at: usize, _len: u32, _scratch: *mut u8) -> Option<()> {
         None
     }
 

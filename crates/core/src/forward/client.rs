@@ -52,8 +52,10 @@ pub fn make_room<T: Tables, P: Packet>(
         send_ahead(tables, packet, flow)?;
     }
     // SAFETY: the record is this CPU's; nothing else is in its text meanwhile.
-    let scratch = unsafe { (&raw mut (*tables.wanted()?).text).cast::<u8>() };
-    packet.insert(place(flow, plan), len as u32, scratch)
+    unsafe {
+        let scratch = (&raw mut (*tables.wanted()?).text).cast::<u8>();
+        packet.insert(place(flow, plan), len as u32, scratch)
+    }
 }
 
 /// Carries out what of a plan is inside TCP: numbers, options, what is inserted, for which there is room.

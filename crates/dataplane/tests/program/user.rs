@@ -379,7 +379,7 @@ impl Packet for Bytes {
         self.make_room(l3, vec![0; len])
     }
 
-    fn insert(&mut self, at: usize, len: u32, _scratch: *mut u8) -> Option<()> {
+    unsafe fn insert(&mut self, at: usize, len: u32, _scratch: *mut u8) -> Option<()> {
         let room = vec![0; len as usize];
         self.frame.get(at..)?;
         self.frame.splice(at..at, room);
