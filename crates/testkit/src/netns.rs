@@ -15,6 +15,7 @@ use std::{io, panic, process};
 use nix::mount::{MntFlags, umount2};
 use nix::sched::{CloneFlags, setns};
 use nix::sys::signal::{Signal, kill};
+use nix::sys::statfs::{FsType, statfs};
 use nix::unistd::{Pid, geteuid};
 
 use crate::{Error, wait_until};
@@ -312,10 +313,22 @@ pub fn remove_stale() {
             .next()
             .and_then(|pid| pid.parse().ok());
         let Some(owner) = owner else { continue };
-        if !is_alive(owner) {
+        if is_alive(owner) {
+            continue;
+        }
+        if is_namespace(&path_of(&name)) {
             drop(Netns::adopt(&name, "stale"));
+        } else {
+            // Its mount went with whoever had made it.
+            let _ = fs::remove_file(path_of(&name));
         }
     }
+}
+
+/// Whether a file stands for a namespace, and is not merely named like one.
+fn is_namespace(path: &Path) -> bool {
+    const NSFS: FsType = FsType(0x6e73_6673);
+    statfs(path).is_ok_and(|about| about.filesystem_type() == NSFS)
 }
 
 /// A zombie, which some containers never reap, is not alive.
@@ -467,12 +480,14 @@ mod tests {
         netns.keep();
         let path = path_of(netns.name());
         drop(netns);
+        let unmounted = path_of(&format!("{}unmounted", names.prefix));
+        fs::write(&unmounted, "").unwrap();
         remove_stale();
-        assert!(path.exists(), "its owner lives");
+        assert!(path.exists() && unmounted.exists(), "their owner lives");
         owner.kill().unwrap();
         owner.wait().unwrap();
         remove_stale();
-        assert!(!path.exists());
+        assert!(!path.exists() && !unmounted.exists());
     }
 
     #[test]
