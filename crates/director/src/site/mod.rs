@@ -139,6 +139,7 @@ impl Site {
         let marks = director.set_probed(&steering::asked(&probed)).await;
         paths.set(&probed, marks);
         let context = Context {
+            scripts: policy.clone(),
             steering: Some(Arc::new(paths.clone())),
             ..Context::default()
         };

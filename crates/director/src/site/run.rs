@@ -248,10 +248,11 @@ impl Site {
         }
         let policy = Policy::of(&read.site.globals);
         if read.site.vrrp != self.read.site.vrrp
-            && let Err(error) = self.vrrp.reload(&read.site.vrrp, policy).await
+            && let Err(error) = self.vrrp.reload(&read.site.vrrp, policy.clone()).await
         {
             return self.refuse(name, error.to_string(), now);
         }
+        self.engine.set_scripts(policy);
         let old = std::mem::replace(&mut self.read, read);
         self.vrrp_before = Some(old.site.vrrp.clone());
         self.source = source;

@@ -17,6 +17,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use pointsman_model::{Check, CheckKind};
+use pointsman_script::Policy;
 use rand::RngExt;
 use tokio::runtime::{Builder, Handle};
 use tokio::sync::{Notify, Semaphore, mpsc};
@@ -87,7 +88,8 @@ pub struct Engine<I> {
 
 /// What the engine and its tasks have in common.
 struct Shared<I> {
-    context: Context,
+    /// Another one for other script rules; probes go on with what they began with.
+    context: Mutex<Arc<Context>>,
     events: mpsc::UnboundedSender<Event<I>>,
     network: Arc<Semaphore>,
     scripts: Arc<Semaphore>,
@@ -95,9 +97,17 @@ struct Shared<I> {
     totals: Mutex<Totals>,
 }
 
+impl<I> Shared<I> {
+    fn context(&self) -> Arc<Context> {
+        Arc::clone(&lock(&self.context))
+    }
+}
+
 /// One check of the table.
 struct Running {
     check: Check,
+    /// The script rules that held when it began.
+    scripts: Policy,
     record: Arc<Mutex<Record>>,
     orders: mpsc::UnboundedSender<Order>,
     task: Option<AbortHandle>,
@@ -135,7 +145,7 @@ impl<I: CheckId> Engine<I> {
             .spawn(move || runtime.block_on(stopped.notified()))?;
         let (events, receiver) = mpsc::unbounded_channel();
         let shared = Arc::new(Shared {
-            context,
+            context: Mutex::new(Arc::new(context)),
             events,
             network: Arc::new(Semaphore::new(network_probes())),
             scripts: Arc::new(Semaphore::new(SCRIPTS)),
@@ -151,18 +161,35 @@ impl<I: CheckId> Engine<I> {
         Ok((engine, receiver))
     }
 
+    /// As whom scripts run from the next [`Self::set`] on, and which are refused.
+    pub fn set_scripts(&self, policy: Policy) {
+        let mut context = lock(&self.shared.context);
+        *context = Arc::new(Context {
+            scripts: policy,
+            ..Context::clone(&context)
+        });
+    }
+
     /// Makes these the running checks. A check that is there already, by the same id and equal,
-    /// goes on undisturbed; one that is configured otherwise begins anew, but keeps its standing. Those
+    /// goes on undisturbed; one that is configured otherwise, or a script for which other rules hold, begins
+    /// anew, but keeps its standing. Those
     /// that cannot work are given back, each with its reason; they stand as they began.
     pub fn set(&self, checks: impl IntoIterator<Item = (I, Check)>) -> Vec<(I, Unusable)> {
         let mut unusable = Vec::new();
+        let context = self.shared.context();
         let mut table = lock(&self.shared.checks);
         let mut old = std::mem::take(&mut *table);
         for (id, check) in checks {
             let running = match old.remove(&id) {
-                Some(running) if running.check == check => running,
+                Some(running)
+                    if running.check == check
+                        && (running.scripts == context.scripts
+                            || !matches!(check.kind, CheckKind::Script(_))) =>
+                {
+                    running
+                }
                 replaced => {
-                    let (running, problem) = self.begin(&id, check, replaced.as_ref());
+                    let (running, problem) = self.begin(&id, check, replaced.as_ref(), &context);
                     unusable.extend(problem.map(|problem| (id.clone(), problem)));
                     running
                 }
@@ -177,6 +204,7 @@ impl<I: CheckId> Engine<I> {
         id: &I,
         check: Check,
         replaced: Option<&Running>,
+        context: &Context,
     ) -> (Running, Option<Unusable>) {
         let mut schedule = Schedule::new(&check, Instant::now(), rand::rng().random());
         if let Some(replaced) = replaced {
@@ -186,7 +214,7 @@ impl<I: CheckId> Engine<I> {
         let (orders, receiver) = mpsc::unbounded_channel();
         let made = match check.kind {
             CheckKind::Passive(_) => Ok(None),
-            _ => Checker::new(&check, &self.shared.context).map(Some),
+            _ => Checker::new(&check, context).map(Some),
         };
         let (task, problem) = match made {
             Ok(checker) => {
@@ -203,6 +231,7 @@ impl<I: CheckId> Engine<I> {
                 return (
                     Running {
                         check,
+                        scripts: context.scripts.clone(),
                         record,
                         orders,
                         task: Some(task),
@@ -215,6 +244,7 @@ impl<I: CheckId> Engine<I> {
         record.reason = format!("cannot be checked: {problem}");
         let running = Running {
             check,
+            scripts: context.scripts.clone(),
             record: Arc::new(Mutex::new(record)),
             orders,
             task,

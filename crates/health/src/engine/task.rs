@@ -97,7 +97,8 @@ impl<I: CheckId> Task<I> {
         let _place = places.acquire_owned().await.ok()?;
         let part = lock(&self.record).schedule.part();
         let began = Instant::now();
-        let broken = match survive(checker.probe(part, &self.shared.context), self.limit()).await {
+        let context = self.shared.context();
+        let broken = match survive(checker.probe(part, &context), self.limit()).await {
             Ok(outcome) => {
                 self.ended(due, began, outcome);
                 return None;
@@ -109,7 +110,7 @@ impl<I: CheckId> Task<I> {
         lock(&self.shared.totals).restarts += 1;
         self.tell(Change::Restarted, &reason, began.elapsed());
         self.ended(due, began, Outcome::down(reason));
-        Checker::new(&self.check, &self.shared.context).ok()
+        Checker::new(&self.check, &context).ok()
     }
 
     /// A good checker ends well before: each of its steps is bounded by the timeout. This is for one that

@@ -4,8 +4,9 @@ use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
 use pointsman_health::{Change, Context, Engine, Event, Evidence};
-use pointsman_model::check::{FileCheck, PassiveCheck};
-use pointsman_model::{Check, CheckKind, Counting};
+use pointsman_model::check::{FileCheck, PassiveCheck, ScriptCheck};
+use pointsman_model::{Check, CheckKind, Counting, Script};
+use pointsman_script::Policy;
 use pointsman_testkit::wait_until;
 use tokio::sync::mpsc::UnboundedReceiver;
 
@@ -68,6 +69,28 @@ fn changes_come_out_and_equal_checks_go_on() {
     let status = engine.status(&"a").unwrap();
     assert!(!status.up, "{status:?}");
     assert!(engine.status(&"b").is_none());
+}
+
+#[test]
+fn a_script_begins_anew_under_other_rules() {
+    let lab = Lab::new();
+    let (engine, mut events) = start(&lab);
+    let mut script = check(
+        CheckKind::Script(ScriptCheck {
+            script: Script::new(["/bin/sh", "-c", "test $(umask) = 0027"]),
+            dynamic: false,
+        }),
+        0,
+    );
+    script.pace.counting = Counting::Rounds;
+    assert!(engine.set([("s", script.clone())]).is_empty());
+    assert_eq!(next(&mut events).change, Change::Down);
+    engine.set_scripts(Policy {
+        umask: Some(0o027),
+        ..Policy::default()
+    });
+    assert!(engine.set([("s", script)]).is_empty());
+    assert_eq!(next(&mut events).change, Change::Up);
 }
 
 #[test]
