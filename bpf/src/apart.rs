@@ -50,8 +50,8 @@ pub fn pointer<T>(start: usize, end: usize, at: usize) -> Option<*mut T> {
 
 /// Bytes that [`sum`] looks at in one go.
 const CHUNK: u32 = 32;
-/// The longest packet has not more of them.
-const CHUNKS: u32 = (1 << 16) / CHUNK;
+/// No packet has more bytes.
+const LONGEST: u32 = 1 << 16;
 
 /// [`pointsman_core::host::Packet::sum`], of bytes that `load` copies from wherever they lie (offset,
 /// where to, how many; 0 for success). [`NO_SUM`] if it cannot.
@@ -60,13 +60,11 @@ pub fn sum(at: u32, len: u32, load: impl Fn(u32, *mut c_void, u32) -> i64) -> u6
     let mut buffer = MaybeUninit::<[u64; CHUNK as usize / 8]>::uninit();
     let bytes = buffer.as_mut_ptr();
     let (mut at, mut left, mut sum) = (at, len, 0);
-    if left == 0 || left > CHUNK * CHUNKS {
+    if left == 0 || left > LONGEST {
         return if left == 0 { 0 } else { NO_SUM };
     }
-    for _ in 0..CHUNKS {
-        if left <= CHUNK {
-            break;
-        }
+    // No counter besides: it would be a word more of the stack, of which TC programs have none left here.
+    while left > CHUNK {
         if load(at, bytes.cast(), CHUNK) != 0 {
             return NO_SUM;
         }

@@ -17,7 +17,7 @@ use pointsman_core::forward::tunnel::{Seal, is_summed};
 use pointsman_core::host::{Packet, Shell};
 use pointsman_core::inner::Version;
 use pointsman_core::layout::Egress;
-use pointsman_core::mask::{masked, opaque};
+use pointsman_core::mask::{masked, opaque, positive};
 use pointsman_core::next_hop::Refreshed;
 use pointsman_core::wire::ethernet;
 use pointsman_core::wire::icmp4::Message;
@@ -119,7 +119,7 @@ impl Packet for Frame<'_> {
             return None;
         }
         self.adjust_head(-(len as i32))?;
-        let from = masked::<0xff>(len as usize);
+        let (from, before) = (masked::<0xff>(len as usize), positive::<0xff>(before));
         // SAFETY: the caller's scratch is longer than that.
         unsafe {
             let moved = self.load(from, scratch, before) && self.store(0, scratch, before);

@@ -6,6 +6,7 @@ use crate::addr::Be16;
 use crate::atomic;
 use crate::conn;
 use crate::forward::fullnat::{wanted_flow, word_of};
+use crate::forward::nat;
 use crate::host::{Packet, Tables};
 use crate::inner::Version;
 use crate::layout::Wide;
@@ -166,7 +167,8 @@ fn transport<P: Packet>(
     match proto::base(flow.key.proto) {
         proto::SCTP => {
             let len = flow.total_len - (flow.l4 - flow.l3) as u16;
-            packet.sctp_ports_apart(flow.l3, l4, len + (l4 - flow.l3) as u16, ports)
+            // Not apart: before 6.8 a frame takes at least 32 bytes of the stack, and there are none left.
+            nat::sctp_ports(packet, flow.l3, l4, len + (l4 - flow.l3) as u16, ports)
         }
         proto::TCP => {
             packet.write(l4, ports)?;
