@@ -1,6 +1,7 @@
 //! A stage with everything running, and the scenarios every forwarding method must master.
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::process::Command;
 use std::time::Duration;
@@ -160,6 +161,16 @@ impl Stage {
         word.and_then(|word| word.parse().ok())
             .unwrap_or_else(|| panic!("{name} in:\n{listing}"))
     }
+}
+
+/// Waits until somebody in a namespace has a UDP port. Not by binding it: that could be in the other's way.
+pub fn until_bound(netns: &Netns, port: u16) {
+    let local = format!(":{port:04X} ");
+    wait_until("a bound UDP port", Duration::from_secs(20), || {
+        let sockets = netns.run(|| fs::read_to_string("/proc/thread-self/net/udp").unwrap());
+        sockets.contains(&local).then_some(())
+    })
+    .unwrap();
 }
 
 /// 500 requests go to the servers in turn, the newest first; server and director count the same.

@@ -1,12 +1,10 @@
 //! DNS by one-packet scheduling: dnsmasq answers, dig asks.
 
-use std::net::UdpSocket;
 use std::process::{Child, Stdio};
-use std::time::Duration;
 
-use pointsman_testkit::{Hook, Method, wait_until};
+use pointsman_testkit::{Hook, Method};
 
-use crate::common::Stage;
+use crate::common::{Stage, until_bound};
 use crate::on_both_hooks;
 
 on_both_hooks! {
@@ -43,11 +41,7 @@ impl NameServer {
             .stdout(Stdio::null())
             .stderr(Stdio::null());
         let started = Self(dnsmasq.spawn().expect("dnsmasq (package dnsmasq-base)"));
-        wait_until("dnsmasq to listen", Duration::from_secs(20), || {
-            let vip = stage.net.vip;
-            server.netns.run(|| UdpSocket::bind((vip, DNS)).err())
-        })
-        .unwrap();
+        until_bound(&server.netns, DNS);
         started
     }
 }

@@ -1,12 +1,12 @@
 //! SIP: sipp calls through the VIP, one datagram at a time.
 
-use std::net::{Ipv4Addr, UdpSocket};
+use std::net::Ipv4Addr;
 use std::process::{Child, Stdio};
 use std::time::Duration;
 
 use pointsman_testkit::{Hook, Method, Netns, wait_until};
 
-use crate::common::Stage;
+use crate::common::{Stage, until_bound};
 use crate::on_both_hooks;
 
 on_both_hooks! {
@@ -27,10 +27,7 @@ impl Answering {
             .stdout(Stdio::null())
             .stderr(Stdio::null());
         let started = Self(sipp.spawn().expect("sipp (Debian package sip-tester)"));
-        wait_until("sipp to listen", Duration::from_secs(10), || {
-            netns.run(|| UdpSocket::bind((addr, SIP)).err())
-        })
-        .unwrap();
+        until_bound(netns, SIP);
         started
     }
 }
