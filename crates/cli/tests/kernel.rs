@@ -208,6 +208,66 @@ fn the_kernels_rules_are_read_and_taken_over() {
     plain.pointsman(&["director", "stop"]);
 }
 
+/// What `pointsman doctor` finds in the director's namespace: names, and what they say.
+fn findings(scene: &Scene) -> Vec<(String, String)> {
+    let output = scene
+        .program()
+        .command()
+        .args(["doctor", "--json"])
+        .output()
+        .unwrap();
+    let found: Vec<serde_json::Value> =
+        serde_json::from_slice(&output.stdout).unwrap_or_else(|e| panic!("{e}: {}", said(&output)));
+    let string = |finding: &serde_json::Value, key: &str| finding[key].as_str().unwrap().to_owned();
+    found
+        .iter()
+        .map(|finding| (string(finding, "name"), string(finding, "what")))
+        .collect()
+}
+
+/// Faults that other kernels than these have no means to plant.
+#[test]
+#[ignore = "needs a kernel with IPVS and bonding: cargo xtask kernels"]
+fn the_doctor_finds_the_kernels_ipvs_and_receive_offloads() {
+    let scene = Scene::new();
+    scene.fill(PLAIN);
+    text(Command::new("modprobe").arg("bonding"));
+    for line in [
+        "link add far type veth peer name near",
+        "link add bond0 type bond",
+        "link set near master bond0",
+        "link set far up",
+        "link set bond0 up",
+        "addr add 192.0.2.254/24 dev bond0",
+    ] {
+        scene.netns.ip(line).unwrap();
+    }
+    text(
+        scene
+            .netns
+            .command("ethtool")
+            .args(["-K", "bond0", "lro", "on"]),
+    );
+    scene.pointsman(&["director", "start", "--hook", "xdp"]);
+    scene.pointsman(&["ipvsadm", "-A", "-t", "192.0.2.1:80", "-s", "rr"]);
+    let found = findings(&scene);
+    let what = |name: &str| {
+        let finding = found.iter().find(|(found, _)| found == name);
+        &finding
+            .unwrap_or_else(|| panic!("no {name} in {found:?}"))
+            .1
+    };
+    assert!(
+        what("kernel-ipvs-loaded").contains("has 3 services"),
+        "{found:?}"
+    );
+    assert!(
+        what("offload-breaks-xdp").contains("large-receive-offload of bond0"),
+        "{found:?}"
+    );
+    scene.pointsman(&["director", "stop"]);
+}
+
 /// The kernel's own SCTP at both ends: checksums of whole packets and whole associations.
 #[test]
 #[ignore = "needs a kernel with SCTP: cargo xtask kernels"]
