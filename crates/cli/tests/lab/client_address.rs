@@ -138,7 +138,10 @@ fn names_its_client(stage: &Stage, telling: &Telling<'_>, service: &str, servers
         let lines: Vec<&str> = said.lines().collect();
         assert_eq!(lines.len(), 4, "{said}");
         if telling.says {
-            assert!(lines.iter().all(|line| *line == lines[1]), "{said}");
+            // A server that answers before it has all bytes may have the connection closed.
+            let reused = n >= 10 || lines[1] == lines[3];
+            let true_names = lines[0] == lines[1] && lines[2] == lines[3];
+            assert!(reused && true_names, "{n}: {said}");
         }
         client = lines[1].split_once(' ').unwrap().0.to_owned();
     }
