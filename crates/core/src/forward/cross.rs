@@ -64,6 +64,21 @@ struct Head {
     id: u16,
 }
 
+impl Head {
+    /// Of an error that came as `flow`, whole, on its way on.
+    #[inline(always)]
+    fn of_error(flow: &Flow, protocol: u8, payload: u16) -> Self {
+        Self {
+            tos: flow.tos,
+            hops: flow.ttl.wrapping_sub(1),
+            protocol,
+            payload,
+            fragment: 0,
+            id: 0,
+        }
+    }
+}
+
 /// More fragments, in an IPv4 header.
 const MORE: u16 = 0x2000;
 
@@ -364,14 +379,7 @@ fn error_to_v6<P: Packet>(
         id: 0,
     };
     let len = left.checked_add((icmp6::LEN + ipv6::LEN) as u16)?;
-    let outer = Head {
-        tos: flow.tos,
-        hops: flow.ttl.wrapping_sub(1),
-        protocol: ipv6::ICMP,
-        payload: len,
-        fragment: 0,
-        id: 0,
-    };
+    let outer = Head::of_error(flow, ipv6::ICMP, len);
     let l3 = flow.l3;
     let new = ipv6::LEN + icmp6::LEN + ipv6::LEN;
     replace_head(packet, l3, before.into(), new, Version::V6)?;
@@ -416,14 +424,7 @@ fn error_to_v4<P: Packet>(packet: &mut P, flow: &Flow, addresses: u64, ports: u3
         id: 0,
     };
     let len = left.checked_add((icmp6::LEN + ipv4::MIN_LEN) as u16)?;
-    let outer = Head {
-        tos: flow.tos,
-        hops: flow.ttl.wrapping_sub(1),
-        protocol: ipv4::ICMP,
-        payload: len,
-        fragment: 0,
-        id: 0,
-    };
+    let outer = Head::of_error(flow, ipv4::ICMP, len);
     let l3 = flow.l3;
     let new = ipv4::MIN_LEN + icmp6::LEN + ipv4::MIN_LEN;
     replace_head(packet, l3, before.into(), new, Version::V4)?;
