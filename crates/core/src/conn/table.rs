@@ -160,12 +160,17 @@ pub fn partner<T: Tables>(tables: &T, of: *const Slot, index: u32) -> Option<Fou
 pub fn claim<T: Tables>(tables: &T, hash: Hash, now: u32) -> u32 {
     let mask = tables.set_mask();
     let sets = [hash.first_set(mask), hash.second_set(mask)];
-    // Somebody else may be faster: a set is looked through twice.
-    for i in 0..4 {
-        let set = if i < 2 { sets[0] } else { sets[1] };
-        let index = tables.free_apart(set, hash.first_way(), now);
-        if index != NO_SLOT && tables.take_apart(index) {
-            return index;
+    for i in 0..2 {
+        let set = if i == 0 { sets[0] } else { sets[1] };
+        // Somebody else may be faster, once.
+        for _ in 0..2 {
+            let index = tables.free_apart(set, hash.first_way(), now);
+            if index == NO_SLOT {
+                break;
+            }
+            if tables.take_apart(index) {
+                return index;
+            }
         }
     }
     let best = tables.evictable_apart(sets[0], now);
