@@ -163,6 +163,27 @@ impl Stage {
     }
 }
 
+/// Standard output of a client's command, which must succeed.
+#[track_caller]
+pub fn client(stage: &Stage, program: &str, arguments: &[&str]) -> String {
+    let output = stage
+        .net
+        .client
+        .command(program)
+        .args(arguments)
+        .output()
+        .unwrap_or_else(|error| panic!("{program}: {error}"));
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(
+        output.status.success(),
+        "{program} {arguments:?}: {said} {}\n{}\n{}",
+        String::from_utf8_lossy(&output.stderr),
+        stage.ipvsadm("-Lnc"),
+        stage.pointsman(&stage.net.director, "drops"),
+    );
+    said
+}
+
 /// Waits until somebody in a namespace has a UDP port. Not by binding it: that could be in the other's way.
 pub fn until_bound(netns: &Netns, port: u16) {
     let local = format!(":{port:04X} ");

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use pointsman_testkit::{Hook, Method, Netns, wait_until};
 
-use crate::common::Stage;
+use crate::common::{Stage, client};
 use crate::on_both_hooks;
 
 on_both_hooks! {
@@ -80,27 +80,6 @@ fn serve(stage: &Stage, listen: &str) -> Vec<Ftp> {
     servers
         .map(|server| Ftp::start(&server.netns, &server.name, listen))
         .collect()
-}
-
-/// Standard output of a client's command, which must succeed.
-#[track_caller]
-fn client(stage: &Stage, program: &str, arguments: &[&str]) -> String {
-    let output = stage
-        .net
-        .client
-        .command(program)
-        .args(arguments)
-        .output()
-        .unwrap_or_else(|error| panic!("{program}: {error}"));
-    let said = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert!(
-        output.status.success(),
-        "{program} {arguments:?}: {said} {}\n{}\n{}",
-        String::from_utf8_lossy(&output.stderr),
-        stage.ipvsadm("-Lnc"),
-        stage.pointsman(&stage.net.director, "drops"),
-    );
-    said
 }
 
 /// Four sessions of curl, each of which asks twice who it talks to, and fetches the large file: which
