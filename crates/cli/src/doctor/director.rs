@@ -294,46 +294,24 @@ fn kernel_ipvs() -> Option<Finding> {
     ))
 }
 
-fn offloads(interface: &InterfaceStatus, kind: Option<&str>) -> Vec<Finding> {
-    if interface.hook != Some(Hook::XdpNative) {
-        return Vec::new();
+/// Offloads that a virtual link carries to native XDP. Devices that join segments in hardware (LRO, rx-gro-hw)
+/// are no finding: their drivers leave that off under XDP, or refuse it, which the director's status tells.
+fn offloads(interface: &InterfaceStatus, kind: Option<&str>) -> Option<Finding> {
+    if interface.hook != Some(Hook::XdpNative) || kind != Some("veth") {
+        return None;
     }
     let name = &interface.name;
-    let mut findings = Vec::new();
-    let joins = ["large-receive-offload", "rx-gro-hw"];
-    for feature in host::features(name)
-        .into_iter()
-        .filter(|feature| joins.contains(&feature.as_str()))
-    {
-        findings.push(Finding::new(
-            "offload-breaks-xdp",
-            format!(
-                "{feature} of {name} joins packets before XDP sees them; they are too long to go on"
-            ),
-            [format!(
-                "ethtool -K {name} {} off",
-                if feature == "rx-gro-hw" {
-                    "rx-gro-hw"
-                } else {
-                    "lro"
-                }
-            )],
-        ));
-    }
-    if kind == Some("veth") {
-        findings.push(Finding::new(
-            "xdp-on-veth",
-            format!(
-                "native XDP on {name}: over veth, hosts send unfinished checksums, which XDP passes on as they are, \
-                 and frames it sends arrive only where the far end has an XDP program or GRO"
-            ),
-            [
-                "pointsman director start --hook auto   (takes TC here)".to_owned(),
-                "or at every far end: ethtool -K DEV tx off gro on".to_owned(),
-            ],
-        ));
-    }
-    findings
+    Some(Finding::new(
+        "offload-breaks-xdp",
+        format!(
+            "native XDP on {name}: over veth, hosts send unfinished checksums, which XDP passes on as they are, \
+             and frames it sends arrive only where the far end has an XDP program or GRO"
+        ),
+        [
+            "pointsman director start --hook auto   (takes TC here)".to_owned(),
+            "or at every far end: ethtool -K DEV tx off gro on".to_owned(),
+        ],
+    ))
 }
 
 /// What the segments of this host say: other owners of VIPs, other virtual routers.

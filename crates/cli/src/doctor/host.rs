@@ -31,16 +31,6 @@ pub fn output(program: &str, args: &[&str]) -> Option<String> {
         .then(|| String::from_utf8_lossy(&done.stdout).into_owned())
 }
 
-/// Features of an interface that are on, in `ethtool`'s words.
-pub fn features(interface: &str) -> Vec<String> {
-    let text = output("ethtool", &["-k", interface]).unwrap_or_default();
-    text.lines()
-        .filter_map(|line| line.trim().split_once(": "))
-        .filter(|(_, state)| state.starts_with("on"))
-        .map(|(name, _)| name.to_owned())
-        .collect()
-}
-
 /// An address of an interface, as it was configured.
 #[derive(Clone, Debug)]
 pub struct Assigned {

@@ -290,7 +290,7 @@ fn nftables_policy_that_packets_do_not_meet() {
 fn native_xdp_over_veth() {
     let stage = healthy(Method::Nat, Hook::Xdp);
     let found = findings(&stage.net.director, "");
-    assert_eq!(found, ["xdp-on-veth", "xdp-on-veth"]);
+    assert_eq!(found, ["offload-breaks-xdp", "offload-breaks-xdp"]);
 }
 
 /// A version 2 advert of 192.168.0.200, from another address each time, with `trailer` behind it.
