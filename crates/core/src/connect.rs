@@ -3,9 +3,9 @@
 use crate::addr::Address;
 use crate::atomic;
 use crate::conn::{
-    self, FLAG_INACTIVE, FLAG_NO_OUTPUT, FLAG_REPLY, Found, Hash, KIND_FTP, KIND_METHOD,
-    KIND_REWRITE, KIND_TO_LOOPBACK, KIND_TO_STACK, KIND_WILDCARD, Key, NO_PARTNER, NO_SLOT, Slot,
-    Tag, Word,
+    self, FLAG_CHILD, FLAG_INACTIVE, FLAG_NO_OUTPUT, FLAG_REPLY, Found, Hash, KIND_FTP,
+    KIND_METHOD, KIND_REWRITE, KIND_TO_LOOPBACK, KIND_TO_STACK, KIND_WILDCARD, Key, NO_PARTNER,
+    NO_SLOT, Slot, Tag, Word,
 };
 use crate::drop::Drop;
 use crate::forward;
@@ -206,7 +206,13 @@ pub fn fill_request<T: Tables>(
             &raw mut (*found.slot).epoch,
             Tag::stamp(tag, (*wanted).epoch),
         );
-        join_parent(tables, index, wanted, now);
+        // FULLNAT keeps there what remains to be told of the client.
+        if word.is_child()
+            || word.is_parent()
+            || forward::is_fullnat((word.kind() & KIND_METHOD) as u8)
+        {
+            join_parent(tables, index, wanted, now);
+        }
         // Data of FTP belongs to the connection that asked for it.
         if (*wanted).service != NO_SERVICE
             && let Some(stats) = tables.stats(server_index)
@@ -219,7 +225,9 @@ pub fn fill_request<T: Tables>(
         }
         if one_packet {
             // No child any more once its template has its new life.
-            conn::leave_parent(tables, index);
+            if word.is_child() {
+                conn::leave_parent(tables, index);
+            }
             return true;
         }
         count_in(server, word);
@@ -373,7 +381,13 @@ unsafe fn first_word<T: Tables>(
     if method == forward::NAT && class & proto::BASE == proto::TCP && dport.get() == FTP {
         kind |= KIND_FTP;
     }
-    Some(Word::new(class, no_output | inactive, state, kind))
+    // SAFETY: passed on to the caller.
+    let child = if unsafe { (*wanted).parent_use } != 0 {
+        FLAG_CHILD
+    } else {
+        0
+    };
+    Some(Word::new(class, no_output | inactive | child, state, kind))
 }
 
 /// From here on, what [`make_reply`] returns is a [`Drop`] in its low byte and no slot.
@@ -626,8 +640,8 @@ unsafe fn live(slot: *mut Slot, server: u32, partner: u32, expires: u32, now: u3
     }
 }
 
-/// Makes the slot a child of the wanted parent, if there is one, and gives a template its whole life
-/// anew.
+/// Begins the slot's control: no children yet, a child itself of the wanted parent if there is one, whose
+/// life, if it is a template, begins anew.
 ///
 /// # Safety
 /// The caller claimed the slot; `wanted` is this CPU's record.

@@ -6,9 +6,9 @@ mod table;
 
 pub use key::{Hash, Key};
 pub use slot::{
-    FLAG_INACTIVE, FLAG_NO_OUTPUT, FLAG_REPLY, Hints, KIND_FTP, KIND_METHOD, KIND_REWRITE,
-    KIND_TO_LOOPBACK, KIND_TO_STACK, KIND_WILDCARD, NO_PARTNER, Set, Slot, Status, TAG_EMPTY, Tag,
-    Word, has_lapsed,
+    FLAG_CHILD, FLAG_INACTIVE, FLAG_NO_OUTPUT, FLAG_REPLY, Hints, KIND_FTP, KIND_METHOD,
+    KIND_REWRITE, KIND_TO_LOOPBACK, KIND_TO_STACK, KIND_WILDCARD, NO_PARTNER, Set, Slot, Status,
+    TAG_EMPTY, Tag, Word, has_lapsed,
 };
 pub use table::{
     Found, NO_SLOT, check, claim, evictable, find, free, has_children, kill, parent, search, slot,

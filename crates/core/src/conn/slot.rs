@@ -63,6 +63,9 @@ pub const FLAG_REPLY: u32 = 1;
 pub const FLAG_INACTIVE: u32 = 2;
 /// Flag in [`Word`]: no reply was seen (`IP_VS_CONN_F_NOOUTPUT`).
 pub const FLAG_NO_OUTPUT: u32 = 4;
+/// Flag in [`Word`]: the slot's control names a parent. Without it nothing reads the control of what is no
+/// parent itself, so that most connections never touch theirs.
+pub const FLAG_CHILD: u32 = 8;
 
 /// Part of the kind in [`Word`]: the forwarding method.
 pub const KIND_METHOD: u32 = 7;
@@ -151,13 +154,14 @@ impl Tag {
 
 /// Protocol, flags, state and kind of a slot, changed together by compare-and-swap.
 ///
-/// Bits 11..16 are of the slot's use count, so that nobody takes the word of one connection for that
+/// Bits 12..16 are of the slot's use count, so that nobody takes the word of one connection for that
 /// of the next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Word(pub u32);
 
-const FLAGS: u32 = 7;
-const WORD_USE: u32 = 0x1f << 11;
+const FLAGS: u32 = 15;
+const USE_IN_WORD: u32 = 12;
+const WORD_USE: u32 = 0xf << USE_IN_WORD;
 
 impl Word {
     /// From its parts.
@@ -193,7 +197,12 @@ impl Word {
     /// True for what may have children: it lives as long as they do.
     #[inline(always)]
     pub fn is_parent(self) -> bool {
-        self.is_template() || self.kind() & KIND_FTP != 0
+        self.is_template() || (self.kind() & KIND_FTP != 0 && !self.is_reply())
+    }
+    /// True for what has a parent.
+    #[inline(always)]
+    pub fn is_child(self) -> bool {
+        self.flags() & FLAG_CHILD != 0
     }
     /// True for the reply direction.
     #[inline(always)]
@@ -213,7 +222,7 @@ impl Word {
     /// The word of a slot with this tag.
     #[inline(always)]
     pub fn of_use(self, tag: u64) -> Self {
-        Self(self.0 & !WORD_USE | ((tag >> USE_SHIFT) as u32) << 11 & WORD_USE)
+        Self(self.0 & !WORD_USE | ((tag >> USE_SHIFT) as u32) << USE_IN_WORD & WORD_USE)
     }
     /// Which transition table applies to a packet of this slot.
     #[inline(always)]

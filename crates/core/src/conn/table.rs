@@ -361,7 +361,7 @@ fn settle<T: Tables>(tables: &T, claimed: &Found) -> u32 {
             atomic::add32(count, 1u32.wrapping_neg());
             overload::update(tables, index);
         }
-        if !word.is_reply() {
+        if word.is_child() {
             leave_parent(tables, claimed.index);
         }
         atomic::load(&raw const (*claimed.slot).partner)
@@ -371,6 +371,18 @@ fn settle<T: Tables>(tables: &T, claimed: &Found) -> u32 {
 /// The parent of a slot, if it still is the connection it was.
 #[inline(always)]
 pub fn parent<T: Tables>(tables: &T, index: u32) -> Option<Found> {
+    let own = slot(tables, index)?;
+    // SAFETY: found slots lie in the table.
+    let word = Word(unsafe { atomic::load(&raw const (*own.slot).word) });
+    if !word.is_child() {
+        return None;
+    }
+    named_parent(tables, index)
+}
+
+/// The parent that the control of a child names.
+#[inline(always)]
+fn named_parent<T: Tables>(tables: &T, index: u32) -> Option<Found> {
     let control = tables.control(index)?;
     // SAFETY: controls lie beside the table.
     let (parent, parent_use) = unsafe {
@@ -387,10 +399,10 @@ pub fn parent<T: Tables>(tables: &T, index: u32) -> Option<Found> {
         .then_some(parent)
 }
 
-/// One child less for the parent of a slot that is being freed.
+/// One child less for the parent of a child that is being freed.
 #[inline(always)]
 pub(crate) fn leave_parent<T: Tables>(tables: &T, index: u32) {
-    if let Some(parent) = parent(tables, index)
+    if let Some(parent) = named_parent(tables, index)
         && let Some(control) = tables.control(parent.index)
     {
         // SAFETY: controls lie beside the table.

@@ -126,7 +126,8 @@ fn destination(maps: &Maps, index: u32, slot: &Slot, addresses: &Wide) -> Socket
         return socket(IpAddr::from([0; 4]), asked);
     };
     // A child of a template keeps the port its client asked for.
-    let controlled = maps.controls.read(index).is_some_and(|c| c.parent_use != 0);
+    let controlled =
+        word.is_child() && maps.controls.read(index).is_some_and(|c| c.parent_use != 0);
     let port = match server.rport.raw() {
         _ if word.is_template() => new,
         0 => asked,

@@ -5,7 +5,8 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use pointsman_core::addr::{Address, Be16};
 use pointsman_core::conn::{
-    FLAG_INACTIVE, FLAG_NO_OUTPUT, KIND_FTP, NO_PARTNER, Slot, Status, TAG_EMPTY, Tag, Word,
+    FLAG_CHILD, FLAG_INACTIVE, FLAG_NO_OUTPUT, KIND_FTP, NO_PARTNER, Slot, Status, TAG_EMPTY, Tag,
+    Word,
 };
 use pointsman_core::forward;
 use pointsman_core::host::Tables as _;
@@ -329,6 +330,8 @@ impl Conn {
     fn child_of(mut self, parent: &Self) -> Self {
         self.control.parent = parent.index;
         self.control.parent_use = Tag::use_count(parent.slot.tag);
+        let word = Word(self.slot.word);
+        self.slot.word = word.with(word.flags() | FLAG_CHILD, word.state()).0;
         self
     }
 
