@@ -207,8 +207,12 @@ fn a_local_address_has_sixty_thousand_ports_to_each_server() {
             serve(s, &net, &[net.fullnat(0, 8080)], 1);
             let mut seen = HashSet::new();
             for i in 0..PORTS {
-                let local = open(s, &net, 1024 + i as u16);
+                let port = 1024 + i as u16;
+                let local = open(s, &net, port);
                 assert!(seen.insert(local), "{local} twice");
+                // Established, or the first is over before an emulated machine comes to the last.
+                s.behind(&Packet::tcp(net.rs(0, 8080), local, SYN | ACK, b""));
+                s.in_front(&Packet::tcp(net.client(port), net.vip(80), ACK, b""));
             }
             let syn = |port| Packet::tcp(net.client(port), net.vip(80), SYN, b"");
             s.in_front(&syn(1023)).dropped("local-ports-exhausted");
