@@ -7,16 +7,16 @@
 #![no_std]
 #![no_main]
 
-use aya_ebpf::bindings::xdp_action;
+use aya_ebpf::bindings::{TC_ACT_REDIRECT, TC_ACT_SHOT, xdp_action};
 use aya_ebpf::helpers::generated::bpf_xdp_adjust_head;
-use aya_ebpf::macros::{map, xdp};
+use aya_ebpf::macros::{classifier, map, xdp};
 use aya_ebpf::maps::{Array, ProgramArray};
-use aya_ebpf::programs::XdpContext;
+use aya_ebpf::programs::{TcContext, XdpContext};
 // The licence and the panic handler.
 use pointsman_bpf as _;
 
 /// Bytes of a packet that are restored.
-const RESTORED: usize = 64;
+const RESTORED: usize = 80;
 
 /// What to send. The same as `Plan` in the bench that fills it.
 #[repr(C)]
@@ -37,31 +37,50 @@ static PLAN: Array<Plan> = Array::with_max_entries(1, 0);
 #[map]
 static TURN: Array<u64> = Array::with_max_entries(1, 0);
 #[map]
-static TARGET: ProgramArray = ProgramArray::with_max_entries(1, 0);
+static TARGET_XDP: ProgramArray = ProgramArray::with_max_entries(1, 0);
+#[map]
+static TARGET_TC: ProgramArray = ProgramArray::with_max_entries(1, 0);
 
 /// Restores the packet and calls the program under test.
 #[xdp]
 pub fn harness(ctx: XdpContext) -> u32 {
-    match prepare(&ctx) {
-        Some(()) => {
-            // SAFETY: called from the entry function; returns only when the slot is empty.
-            unsafe { TARGET.tail_call(&ctx, 0) };
-            xdp_action::XDP_ABORTED
-        }
-        None => xdp_action::XDP_ABORTED,
+    if prepare_xdp(&ctx).is_some() {
+        // SAFETY: called from the entry function; returns only when the slot is empty.
+        unsafe { TARGET_XDP.tail_call(&ctx, 0) };
     }
+    xdp_action::XDP_ABORTED
+}
+
+/// The same for programs at TC, which must leave the packet's length as it is.
+#[classifier]
+pub fn harness_tc(ctx: TcContext) -> i32 {
+    if PLAN
+        .get(0)
+        .and_then(|plan| prepare(ctx.data(), ctx.data_end(), plan))
+        .is_some()
+    {
+        // SAFETY: called from the entry function; returns only when the slot is empty.
+        unsafe { TARGET_TC.tail_call(&ctx, 0) };
+    }
+    TC_ACT_SHOT
 }
 
 #[inline(always)]
-fn prepare(ctx: &XdpContext) -> Option<()> {
+fn prepare_xdp(ctx: &XdpContext) -> Option<()> {
     let plan = PLAN.get(0)?;
-    let turn = TURN.get_ptr_mut(0)?;
     let present = core::hint::black_box(ctx.data_end() - ctx.data()) as i32;
     let delta = present - plan.len as i32;
     // SAFETY: the context is the program's own.
     if delta != 0 && unsafe { bpf_xdp_adjust_head(ctx.ctx, delta) } != 0 {
         return None;
     }
+    prepare(ctx.data(), ctx.data_end(), plan)
+}
+
+/// Writes the next flow's packet between two ends of packet memory.
+#[inline(always)]
+fn prepare(start: usize, end: usize, plan: &Plan) -> Option<()> {
+    let turn = TURN.get_ptr_mut(0)?;
     // SAFETY: one run at a time; it may move between CPUs.
     let flow = unsafe {
         let now = *turn;
@@ -69,7 +88,6 @@ fn prepare(ctx: &XdpContext) -> Option<()> {
         now.wrapping_mul(plan.stride.into())
             .checked_rem(plan.flows.into())? as u32
     };
-    let (start, end) = (ctx.data(), ctx.data_end());
     if start + RESTORED > end {
         return None;
     }
@@ -78,7 +96,7 @@ fn prepare(ctx: &XdpContext) -> Option<()> {
         unsafe { ((start + i * 8) as *mut u64).write(*word) };
     }
     let (address, port) = (flow / 60_000, 1024 + flow % 60_000);
-    let at = start + (plan.address_at & 63) as usize;
+    let at = start + (plan.address_at & 127) as usize;
     if at + 2 > end {
         return None;
     }
@@ -87,7 +105,7 @@ fn prepare(ctx: &XdpContext) -> Option<()> {
         let bytes = at as *mut u16;
         bytes.write((u16::from_be(bytes.read()).wrapping_add(address as u16)).to_be());
     }
-    let at = start + (plan.port_at & 63) as usize;
+    let at = start + (plan.port_at & 127) as usize;
     if at + 2 > end {
         return None;
     }
@@ -100,6 +118,12 @@ fn prepare(ctx: &XdpContext) -> Option<()> {
 #[xdp]
 pub fn empty(_ctx: XdpContext) -> u32 {
     xdp_action::XDP_TX
+}
+
+/// Nothing, at TC.
+#[classifier]
+pub fn empty_tc(_ctx: TcContext) -> i32 {
+    TC_ACT_REDIRECT
 }
 
 /// Parses Ethernet, IPv4 and TCP, and swaps the addresses.

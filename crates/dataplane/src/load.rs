@@ -25,6 +25,7 @@ use crate::fragments::Fragments;
 use crate::memory::Mapped;
 use crate::tables::maps::{Ids, LEDGER_LEN, Ledger, Maps};
 use crate::tables::{Tables, fresh_runtime};
+use crate::test_run::Entry;
 use crate::{Attachment, DropCount, Error, Hook, HookChoice, Interface, object};
 
 const BPF_F_MMAPABLE: u32 = 1 << 10;
@@ -337,16 +338,18 @@ impl DataPlane {
         object::verified_instructions(&self.ebpf)
     }
 
-    /// The XDP program packets meet first, for a harness to call.
+    /// A program that packets meet first, for a harness to call.
     ///
     /// # Errors
     /// No descriptor is left.
-    pub fn xdp_program(&self) -> Result<ProgramFd, Error> {
-        let fd = self
-            .xdp(entry::XDP)?
-            .fd()
-            .map_err(|e| Error::bpf("using the XDP program", e))?;
-        fd.try_clone()
+    pub fn program(&self, entry: Entry) -> Result<ProgramFd, Error> {
+        let fd = match entry {
+            Entry::Xdp => self.xdp(entry::XDP)?.fd(),
+            Entry::TcIngress => self.classifier(entry::TC)?.fd(),
+            Entry::TcEgress => self.classifier(entry::OUT)?.fd(),
+        };
+        fd.map_err(|e| Error::bpf("using a program", e))?
+            .try_clone()
             .map_err(|e| Error::os("copying a descriptor", e))
     }
 

@@ -1,4 +1,9 @@
-//! `cargo xtask bench`: net time of each path through the programs, into `docs/benchmarks.md`.
+//! `cargo xtask bench`: net time of each path through the programs, into `docs/benchmarks.md`, with a verdict
+//! on every aim and the curves.
+
+mod aims;
+mod curve;
+mod figures;
 
 use std::fs;
 use std::process::Stdio;
@@ -8,13 +13,15 @@ use anyhow::{Context, Result, bail};
 use crate::cargo;
 use crate::setup::{self, Purpose};
 use crate::sh;
+use figures::Figures;
 
 /// The part of the page that is replaced.
 const BEGIN: &str = "<!-- begin: written by cargo xtask bench -->";
 const END: &str = "<!-- end -->";
 const PAGE: &str = "docs/benchmarks.md";
+const CURVES: &str = "docs/benchmarks";
 
-/// Measure the paths through the programs and write the table into docs/benchmarks.md.
+/// Measure the paths through the programs and write tables, verdicts and curves into docs/.
 #[derive(clap::Args)]
 pub struct Args {
     /// Only print.
@@ -38,22 +45,24 @@ pub fn main(args: &Args) -> Result<()> {
         .stderr(Stdio::inherit())
         .output()
         .context("starting cargo")?;
-    let table = String::from_utf8_lossy(&output.stdout).trim().to_owned();
-    println!("{table}");
     if !output.status.success() {
         bail!("the bench failed");
     }
+    let figures = Figures::read(&output.stdout).context("what the bench printed")?;
+    let text = format!("{}\n{}", figures.tables(), aims::table(&figures));
+    println!("{text}");
     if args.print {
         return Ok(());
     }
+    let curves = curve::draw(&figures, &sh::root().join(CURVES))?;
     let page = sh::root().join(PAGE);
-    let text = fs::read_to_string(&page).with_context(|| format!("reading {PAGE}"))?;
-    let (Some(begin), Some(end)) = (text.find(BEGIN), text.find(END)) else {
+    let old = fs::read_to_string(&page).with_context(|| format!("reading {PAGE}"))?;
+    let (Some(begin), Some(end)) = (old.find(BEGIN), old.find(END)) else {
         bail!("{PAGE} lacks the lines {BEGIN} and {END}");
     };
-    let (head, tail) = (&text[..begin + BEGIN.len()], &text[end..]);
-    fs::write(&page, format!("{head}\n\n{table}\n\n{tail}"))
+    let (head, tail) = (&old[..begin + BEGIN.len()], &old[end..]);
+    fs::write(&page, format!("{head}\n\n{text}\n{curves}\n{tail}"))
         .with_context(|| format!("writing {PAGE}"))?;
-    eprintln!("written to {PAGE}");
+    eprintln!("written to {PAGE} and {CURVES}/");
     Ok(())
 }

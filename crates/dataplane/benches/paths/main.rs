@@ -1,0 +1,316 @@
+//! Net nanoseconds per packet of each path through the director's programs, over many flows, services,
+//! servers and processors.
+//!
+//! `cargo bench -p pointsman-dataplane` measures everything and prints JSON; words given after `--` choose
+//! the rows (with a blank and their number) that contain one of them. `cargo xtask bench` puts all of it into `docs/benchmarks.md`. Needs root. Each
+//! figure is a median of rounds that are interleaved with rounds of the harness ending in an empty
+//! program, whose time is taken off.
+
+mod packets;
+mod rig;
+
+use std::fs;
+use std::sync::Barrier;
+
+use pointsman_model::{Forwarding, Protocol, Scheduler};
+use pointsman_testkit::{Names, Netns};
+use serde_json::{Value, json};
+
+use packets::{ACK, Family, replies, requests};
+use rig::{Harness, Rig, SERVERS, Serving, TUNNEL, Target};
+
+/// Flows that are established, and how many are opened in such a table: few are opened in too short a time.
+const FLOWS: [(u32, Option<u32>); 4] = [
+    (1, None),
+    (256, Some(4096)),
+    (65_536, Some(65_536)),
+    (1_000_000, Some(1_000_000)),
+];
+/// Flows of what is measured over something else.
+const MANY: u32 = 65_536;
+
+fn main() {
+    let names = Names::transient();
+    let netns = Netns::new(&names, "bench").expect("a network namespace (needs root)");
+    let words = std::env::args()
+        .skip(1)
+        .filter(|word| !word.starts_with('-'));
+    let mut bench = Bench {
+        netns: &netns,
+        words: words.collect(),
+        rows: Vec::new(),
+        verified: String::new(),
+    };
+    netns.run(|| bench.all());
+    let (rows, verified) = (bench.rows, bench.verified);
+    println!(
+        "{}",
+        json!({ "machine": machine(), "verified": verified, "rows": rows })
+    );
+}
+
+/// A rig that is loaded when the first row needs it.
+struct Lazy<'a> {
+    netns: &'a Netns,
+    flows: u32,
+    rig: Option<Rig>,
+}
+
+impl<'a> Lazy<'a> {
+    fn new(netns: &'a Netns, flows: u32) -> Self {
+        let rig = None;
+        Self { netns, flows, rig }
+    }
+
+    fn get(&mut self) -> &mut Rig {
+        self.rig
+            .get_or_insert_with(|| Rig::new(self.netns, self.flows))
+    }
+}
+
+struct Bench<'a> {
+    netns: &'a Netns,
+    words: Vec<String>,
+    rows: Vec<Value>,
+    verified: String,
+}
+
+impl Bench<'_> {
+    fn all(&mut self) {
+        rig::prepare(self.netns);
+        for (flows, new) in FLOWS {
+            self.over_flows(flows, new);
+        }
+        let mut rig = Lazy::new(self.netns, MANY);
+        self.schedulers(&mut rig);
+        self.over_servers(&mut rig);
+        self.over_services(&mut rig);
+        self.over_cores(&mut rig);
+        self.verified = rig.get().verified();
+    }
+
+    fn wants(&self, row: &str, x: u32) -> bool {
+        let row = format!("{row} {x}");
+        self.words.is_empty() || self.words.iter().any(|word| row.contains(word))
+    }
+
+    fn note(&mut self, chart: &str, row: &str, x: u32, ns: f64) {
+        eprintln!("{chart:11} {x:>9}  {row:34} {ns:8.1} ns");
+        self.rows
+            .push(json!({ "chart": chart, "row": row, "x": x, "ns": ns }));
+    }
+
+    /// Every path, with so many flows, and so many that are opened.
+    fn over_flows(&mut self, flows: u32, new: Option<u32>) {
+        let mut rig = Lazy::new(self.netns, flows);
+        let floor = "floor: swap addresses";
+        if self.wants(floor, flows) {
+            let traffic = requests(flows, Family::V4, Protocol::Tcp, ACK);
+            let ns = Harness::new().measure(&rig.get().way, Target::Floor, &traffic);
+            self.note("established", floor, flows, ns);
+        }
+        for (name, forwarding) in [
+            ("DR", Forwarding::Route),
+            ("TUN", TUNNEL),
+            ("NAT", Forwarding::Masquerade),
+            ("FULLNAT", Forwarding::FullNat),
+        ] {
+            let (family, protocol) = (Family::V6, Protocol::Udp);
+            let four = Serving::one(forwarding);
+            self.path(&mut rig, name, &four, new);
+            self.path(
+                &mut rig,
+                &format!("{name} IPv6"),
+                &Serving { family, ..four },
+                new,
+            );
+            self.path(
+                &mut rig,
+                &format!("{name} UDP"),
+                &Serving { protocol, ..four },
+                None,
+            );
+        }
+    }
+
+    /// One forwarding method, one family and protocol.
+    fn path(&mut self, rig: &mut Lazy<'_>, name: &str, serving: &Serving, new: Option<u32>) {
+        let mut harness = Harness::new();
+        let (flows, forwarding) = (rig.flows, serving.forwarding);
+        let row = format!("{name}, new connection");
+        if let Some(new) = new
+            && self.wants(&row, new)
+        {
+            rig.get().serve(serving);
+            let ns = harness.measure_new(rig.get(), serving, new);
+            self.note("new", &row, new, ns);
+        }
+        let traffic = requests(flows, serving.family, serving.protocol, ACK);
+        let plain = serving.family == Family::V4 && serving.protocol == Protocol::Tcp;
+        let mut rows = vec![("established", Target::Xdp, traffic)];
+        if forwarding == Forwarding::Masquerade && serving.protocol == Protocol::Tcp {
+            rows.push(("replies", Target::Xdp, replies(flows, serving.family)));
+        }
+        // A tunnel changes the packet's length, which the harness cannot undo at TC.
+        if plain && forwarding != TUNNEL {
+            rows.push(("established, on TC", Target::Tc, traffic));
+        }
+        let mut ready = false;
+        for (what, target, traffic) in rows {
+            let row = format!("{name}, {what}");
+            if !self.wants(&row, flows) {
+                continue;
+            }
+            if !ready {
+                rig.get().serve(serving);
+                rig.get().establish(&mut harness, serving);
+                ready = true;
+            }
+            let ns = harness.measure(&rig.get().way, target, &traffic);
+            self.note("established", &row, flows, ns);
+        }
+    }
+
+    /// New connections by direct routing, for each scheduler.
+    fn schedulers(&mut self, rig: &mut Lazy<'_>) {
+        let mut harness = Harness::new();
+        for scheduler in Scheduler::ALL {
+            if scheduler == Scheduler::None {
+                continue;
+            }
+            for servers in [1, 100] {
+                let row = format!("new connection by {}", scheduler.name());
+                let serving = Serving {
+                    scheduler,
+                    servers,
+                    ..Serving::one(Forwarding::Route)
+                };
+                if self.wants(&row, servers.into()) {
+                    rig.get().serve(&serving);
+                    let ns = harness.measure_new(rig.get(), &serving, MANY);
+                    self.note("schedulers", &row, servers.into(), ns);
+                }
+            }
+        }
+    }
+
+    fn over_servers(&mut self, rig: &mut Lazy<'_>) {
+        for servers in [2, 10, 100, SERVERS] {
+            let serving = Serving {
+                servers,
+                ..Serving::one(Forwarding::Route)
+            };
+            self.scale(rig, "servers", servers, &serving);
+        }
+    }
+
+    fn over_services(&mut self, rig: &mut Lazy<'_>) {
+        for services in [1, 100, 10_000] {
+            let serving = Serving {
+                services,
+                ..Serving::one(Forwarding::Route)
+            };
+            self.scale(rig, "services", services, &serving);
+        }
+    }
+
+    /// New and established connections of a service among so many.
+    fn scale(&mut self, rig: &mut Lazy<'_>, chart: &str, x: u16, serving: &Serving) {
+        let mut harness = Harness::new();
+        let [new, established] =
+            ["new connection", "established"].map(|what| format!("DR, {what}, over {chart}"));
+        if !self.wants(&new, x.into()) && !self.wants(&established, x.into()) {
+            return;
+        }
+        rig.get().serve(serving);
+        if self.wants(&new, x.into()) {
+            let ns = harness.measure_new(rig.get(), serving, MANY);
+            self.note(chart, &new, x.into(), ns);
+        }
+        if self.wants(&established, x.into()) {
+            rig.get().establish(&mut harness, serving);
+            let ns = harness.measure(
+                &rig.get().way,
+                Target::Xdp,
+                &requests(MANY, Family::V4, Protocol::Tcp, ACK),
+            );
+            self.note(chart, &established, x.into(), ns);
+        }
+    }
+
+    /// Established connections on one processor, and on every one at once: nanoseconds for each packet of
+    /// all together.
+    fn over_cores(&mut self, rig: &mut Lazy<'_>) {
+        let row = "DR, established, over cores";
+        if !self.wants(row, 0) {
+            return;
+        }
+        let serving = Serving::one(Forwarding::Route);
+        rig.get().serve(&serving);
+        rig.get().establish(&mut Harness::new(), &serving);
+        let cpus = online();
+        for count in 1..=cpus.len() {
+            let barrier = Barrier::new(count);
+            let way = &rig.get().way;
+            let each: Vec<f64> = std::thread::scope(|scope| {
+                let on = |cpu: usize| {
+                    let barrier = &barrier;
+                    scope.spawn(move || {
+                        pin(cpu);
+                        let mut harness = Harness::new();
+                        barrier.wait();
+                        harness.measure(
+                            way,
+                            Target::Xdp,
+                            &requests(MANY, Family::V4, Protocol::Tcp, ACK),
+                        )
+                    })
+                };
+                let running: Vec<_> = cpus[..count].iter().map(|cpu| on(*cpu)).collect();
+                running
+                    .into_iter()
+                    .map(|one| one.join().expect("measured"))
+                    .collect()
+            });
+            let together = 1.0 / each.iter().map(|ns| 1.0 / ns).sum::<f64>();
+            self.note("cores", row, count as u32, together);
+        }
+    }
+}
+
+/// The processors this process may run on.
+fn online() -> Vec<usize> {
+    // SAFETY: the set is written by the kernel, and read within its size.
+    unsafe {
+        let mut set: libc::cpu_set_t = std::mem::zeroed();
+        let code = libc::sched_getaffinity(0, size_of_val(&set), &mut set);
+        assert_eq!(code, 0, "the processors this process may run on");
+        (0..libc::CPU_SETSIZE as usize)
+            .filter(|cpu| libc::CPU_ISSET(*cpu, &set))
+            .collect()
+    }
+}
+
+/// Keeps the calling thread on a processor.
+fn pin(cpu: usize) {
+    // SAFETY: the set is the thread's own, the number below its size.
+    unsafe {
+        let mut set: libc::cpu_set_t = std::mem::zeroed();
+        libc::CPU_SET(cpu, &mut set);
+        assert_eq!(
+            libc::sched_setaffinity(0, size_of_val(&set), &set),
+            0,
+            "pinned"
+        );
+    }
+}
+
+fn machine() -> String {
+    let cpu = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let model = cpu
+        .lines()
+        .find_map(|l| l.strip_prefix("model name\t: "))
+        .unwrap_or("unknown CPU");
+    let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    format!("{model}, Linux {}", kernel.trim())
+}

@@ -1,0 +1,409 @@
+//! Where programs are measured: a director's network without its hosts, and the harness that sends.
+
+use std::fs;
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::Stdio;
+
+use aya::maps::{Array, Map, MapData, ProgramArray};
+use aya::programs::{Program, ProgramFd, TestRun as _, TestRunOptions};
+use aya::{Ebpf, EbpfLoader};
+use pointsman_dataplane::test_run::Entry;
+use pointsman_dataplane::{self as dataplane, DataPlane, HookChoice, Options};
+use pointsman_model::{
+    Encapsulation, Forwarding, Protocol, Scheduler, ServerKey, ServerSpec, ServiceKey, ServiceSpec,
+    Weight,
+};
+use pointsman_testkit::Netns;
+
+use crate::packets::{ACK, Family, PORT, Plan, SYN, Traffic, requests};
+
+#[repr(C, align(8))]
+struct Aligned<T: ?Sized>(T);
+static OBJECT: &Aligned<[u8]> = &Aligned(*include_bytes!(concat!(env!("OUT_DIR"), "/bench")));
+
+/// Rounds of a measurement, of which the median counts.
+const ROUNDS: usize = 5;
+/// Packets of a round.
+const RUNS: u32 = 1_000_000;
+/// New connections that are opened before those that are timed, so that what is warm in a director at
+/// work is warm here.
+const WARM: u32 = 1024;
+/// More connections than any row opens.
+const ENOUGH: u32 = 1 << 22;
+/// Real servers that have a neighbour entry.
+pub const SERVERS: u16 = 1000;
+
+/// Where packets come in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Interface {
+    /// From clients.
+    Front,
+    /// From real servers.
+    Back,
+}
+
+/// A program that is measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// The director's at XDP.
+    Xdp,
+    /// The director's at TC.
+    Tc,
+    /// The least any balancer does.
+    Floor,
+}
+
+/// What is served, and by whom.
+#[derive(Clone, Copy, Debug)]
+pub struct Serving {
+    /// Family of VIP and servers.
+    pub family: Family,
+    /// Protocol of all services.
+    pub protocol: Protocol,
+    /// How servers are reached.
+    pub forwarding: Forwarding,
+    /// Who chooses them.
+    pub scheduler: Scheduler,
+    /// How many servers each service has.
+    pub servers: u16,
+    /// How many services there are; packets go to the first.
+    pub services: u16,
+}
+
+impl Serving {
+    /// One TCP service of IPv4 with one server, by rr.
+    pub fn one(forwarding: Forwarding) -> Self {
+        Self {
+            family: Family::V4,
+            protocol: Protocol::Tcp,
+            forwarding,
+            scheduler: Scheduler::Rr,
+            servers: 1,
+            services: 1,
+        }
+    }
+}
+
+/// Two interfaces with neighbours on them.
+pub fn prepare(netns: &Netns) {
+    let ip = |command: &str| {
+        netns.ip(command).expect(command);
+    };
+    // Namespaces of tests begin without IPv6.
+    for interface in ["default", "all", "lo"] {
+        let disabled = format!("net.ipv6.conf.{interface}.disable_ipv6");
+        netns.sysctl(&disabled, "0").expect("a sysctl");
+    }
+    for command in [
+        "link set lo up",
+        "link add front address 02:00:00:00:00:01 type veth peer name client",
+        "link add back address 02:00:00:00:00:01 type veth peer name servers",
+        "addr add 10.1.0.1/16 dev front",
+        "addr add 192.168.0.1/16 dev back",
+        "-6 addr add fd00:3::1/64 dev back nodad",
+        "link set front up",
+        "link set client up",
+        "link set back up",
+        "link set servers up",
+        "neigh add 10.1.0.2 lladdr 02:00:00:00:00:02 dev front nud permanent",
+        "neigh add fe80::2 lladdr 02:00:00:00:00:02 dev front nud permanent",
+        // Every client behind one router, as for most directors.
+        "route del 10.1.0.0/16 dev front",
+        "route add 10.1.0.2 dev front",
+        "route add 10.0.0.0/8 via 10.1.0.2",
+        "-6 route add fd00:1::/32 via fe80::2 dev front",
+    ] {
+        ip(command);
+    }
+    let neighbour = |n: u16, family: Family| {
+        let (server, [high, low]) = (family.server(n), n.to_be_bytes());
+        let mac = format!("02:00:00:00:{:02x}:{low:02x}", high + 1);
+        format!("neigh add {server} lladdr {mac} dev back nud permanent")
+    };
+    let mut batch = netns
+        .command("ip")
+        .args(["-batch", "-"])
+        .stdin(Stdio::piped())
+        .spawn()
+        .expect("ip");
+    let mut lines = batch.stdin.take().expect("a pipe");
+    for n in 0..SERVERS {
+        for family in [Family::V4, Family::V6] {
+            writeln!(lines, "{}", neighbour(n, family)).expect("a line");
+        }
+    }
+    drop(lines);
+    assert!(batch.wait().expect("ip").success(), "neighbours");
+    for family in ["ipv4", "ipv6"] {
+        let forwarding = format!("net.{family}.conf.lo.forwarding");
+        netns.sysctl(&forwarding, "1").expect("a sysctl");
+    }
+}
+
+/// What packets meet, and where they come in.
+pub struct Way {
+    interfaces: [u32; 2],
+    xdp: ProgramFd,
+    tc: ProgramFd,
+}
+
+/// A director's programs and tables.
+pub struct Rig {
+    plane: Option<DataPlane>,
+    pins: PathBuf,
+    /// The way through its programs.
+    pub way: Way,
+    /// How many flows it has room for.
+    pub flows: u32,
+}
+
+impl Rig {
+    /// With a table for so many flows.
+    pub fn new(netns: &Netns, flows: u32) -> Self {
+        let pins = PathBuf::from(format!("/sys/fs/bpf/pm-bench-{}", std::process::id()));
+        fs::create_dir(&pins).expect("a directory in bpffs");
+        // Two slots a flow for NAT, and half of them free.
+        let slots = (flows * 4).next_power_of_two().max(1 << 14);
+        let options = Options {
+            connection_slots: Some(slots),
+        };
+        let mut plane = DataPlane::open(&pins, &options).expect("a kernel");
+        let interfaces = ["front", "back"].map(|name| {
+            let index = netns.index(name).expect("an index");
+            let interface = dataplane::Interface {
+                index,
+                name: name.into(),
+                mac: netns.mac(name).expect("an address"),
+                mtu: 1500,
+                kind: Some("veth".into()),
+                vlan: None,
+                loopback: false,
+                ethernet: true,
+            };
+            plane.tables().set_interface(&interface);
+            // Registers the queues that packets will seem to come from.
+            plane
+                .attach(&interface, HookChoice::Xdp)
+                .expect("native XDP");
+            index
+        });
+        let program = |entry| plane.program(entry).expect("a program");
+        let (xdp, tc) = (program(Entry::Xdp), program(Entry::TcIngress));
+        let way = Way {
+            interfaces,
+            xdp,
+            tc,
+        };
+        Self {
+            plane: Some(plane),
+            pins,
+            way,
+            flows,
+        }
+    }
+
+    fn plane(&mut self) -> &mut DataPlane {
+        self.plane.as_mut().expect("open until dropped")
+    }
+
+    /// Serves this and nothing else. The weights of its servers go from 1 to 4, and are large enough for
+    /// every flow where they say how many connections a server takes.
+    pub fn serve(&mut self, serving: &Serving) {
+        let unit = match serving.scheduler {
+            Scheduler::Ovf => ENOUGH,
+            _ => 1,
+        };
+        let family = serving.family;
+        let tables = self.plane().tables();
+        tables.flush();
+        tables.clear_connections();
+        for service in 1..=serving.services {
+            let key = ServiceKey::Address {
+                protocol: serving.protocol,
+                addr: family.vip(service),
+                port: PORT,
+            };
+            tables
+                .add_service(&ServiceSpec::new(key, serving.scheduler))
+                .expect("a service");
+            for n in 0..serving.servers {
+                let addr = family.server(n);
+                let spec = ServerSpec {
+                    key: ServerKey { addr, port: PORT },
+                    forwarding: serving.forwarding,
+                    weight: Weight::new(unit * (1 + u32::from(n % 4))).expect("a weight"),
+                    upper_threshold: 0,
+                    lower_threshold: 0,
+                };
+                tables.add_server(&key, &spec).expect("a server");
+                if matches!(serving.forwarding, Forwarding::Tunnel(_)) {
+                    tables.set_tunnel_source(addr, family.director());
+                }
+            }
+            if serving.forwarding == Forwarding::FullNat {
+                // 60,000 flows each: enough for the largest table.
+                for n in 1..=20 {
+                    let local = family.local(n);
+                    tables
+                        .add_local_address(&key, local)
+                        .expect("a local address");
+                }
+            }
+        }
+    }
+
+    /// Brings every flow to ESTABLISHED.
+    pub fn establish(&mut self, harness: &mut Harness, serving: &Serving) {
+        let flows = self.flows;
+        self.plane().tables().clear_connections();
+        for flags in [SYN, ACK] {
+            harness.rewind();
+            let traffic = requests(flows, serving.family, serving.protocol, flags);
+            harness.run(&self.way, Target::Xdp, false, &traffic, flows);
+        }
+        let live = self.plane().tables().sweep().live;
+        assert!(
+            live >= flows - flows / 100,
+            "{live} of {flows} flows have a connection"
+        );
+    }
+
+    /// Verified instructions of every program.
+    pub fn verified(&self) -> String {
+        let plane = self.plane.as_ref().expect("open until dropped");
+        let counts = plane.verified_instructions();
+        counts
+            .iter()
+            .map(|(n, c)| format!("{n} {c}"))
+            .collect::<Vec<_>>()
+            .join(", ")
+    }
+}
+
+impl Drop for Rig {
+    fn drop(&mut self) {
+        if let Some(plane) = self.plane.take() {
+            let _ = plane.remove();
+        }
+        let _ = fs::remove_dir_all(&self.pins);
+    }
+}
+
+/// The programs that send packets to the one that is measured.
+pub struct Harness {
+    ebpf: Ebpf,
+    plan: Array<MapData, Plan>,
+    turn: Array<MapData, u64>,
+    targets: [ProgramArray<MapData>; 2],
+}
+
+impl Harness {
+    /// Loads them.
+    pub fn new() -> Self {
+        let mut ebpf = EbpfLoader::new().load(&OBJECT.0).expect("the bench object");
+        for (name, program) in ebpf.programs_mut() {
+            match program {
+                Program::Xdp(program) => program.load().expect(name),
+                Program::SchedClassifier(program) => program.load().expect(name),
+                _ => unreachable!("{name}"),
+            }
+        }
+        let mut map = |name: &str| ebpf.take_map(name).unwrap_or_else(|| panic!("map {name}"));
+        let (plan, turn): (Map, Map) = (map("PLAN"), map("TURN"));
+        let targets =
+            ["TARGET_XDP", "TARGET_TC"].map(|name| map(name).try_into().expect("a program array"));
+        Self {
+            plan: plan.try_into().expect("an array"),
+            turn: turn.try_into().expect("an array"),
+            targets,
+            ebpf,
+        }
+    }
+
+    /// Starts over with the first flow.
+    pub fn rewind(&mut self) {
+        self.turn.set(0, 0, 0).expect("an entry");
+    }
+
+    /// Sends `runs` packets to a program, or to one at the same hook that does nothing; mean nanoseconds
+    /// of each, harness included.
+    fn run(&mut self, way: &Way, target: Target, idle: bool, traffic: &Traffic, runs: u32) -> f64 {
+        self.plan.set(0, traffic.plan, 0).expect("an entry");
+        let tc = target == Target::Tc;
+        let own = |name| match self.ebpf.program(name).expect(name) {
+            Program::Xdp(program) => program.fd().expect("loaded"),
+            Program::SchedClassifier(program) => program.fd().expect("loaded"),
+            _ => unreachable!("no others"),
+        };
+        let program = match target {
+            Target::Tc if idle => own("empty_tc"),
+            _ if idle => own("empty"),
+            Target::Floor => own("floor"),
+            Target::Xdp => &way.xdp,
+            Target::Tc => &way.tc,
+        };
+        let targets = &mut self.targets[usize::from(tc)];
+        targets.set(0, program, 0).expect("an entry");
+        let ingress = way.interfaces[traffic.interface as usize];
+        let mut context = vec![0u32; if tc { 48 } else { 6 }];
+        if tc {
+            // struct __sk_buff: ingress_ifindex and ifindex.
+            (context[9], context[10]) = (ingress, ingress);
+        } else {
+            // struct xdp_md: data_end is the length, ingress_ifindex the fourth word.
+            (context[1], context[3]) = (traffic.plan.len, ingress);
+        }
+        let context: Vec<u8> = context.iter().flat_map(|word| word.to_ne_bytes()).collect();
+        let options = TestRunOptions {
+            data_in: Some(&traffic.plan.packet),
+            ctx_in: Some(&context),
+            repeat: runs,
+            ..TestRunOptions::default()
+        };
+        let result = match self.ebpf.program(if tc { "harness_tc" } else { "harness" }) {
+            Some(Program::Xdp(program)) => program.test_run(options),
+            Some(Program::SchedClassifier(program)) => program.test_run(options),
+            _ => unreachable!("it has both"),
+        };
+        let result = result.expect("a run");
+        // XDP_TX, XDP_REDIRECT and TC_ACT_REDIRECT.
+        let sent = if tc { [7, 7] } else { [3, 4] };
+        assert!(
+            sent.contains(&result.return_value),
+            "the last packet was not sent, but met with {}",
+            result.return_value
+        );
+        result.duration.as_nanos() as f64
+    }
+
+    /// Median of net times.
+    pub fn measure(&mut self, way: &Way, target: Target, traffic: &Traffic) -> f64 {
+        median((0..ROUNDS).map(|_| {
+            let mut run = |idle| self.run(way, target, idle, traffic, RUNS);
+            run(false) - run(true)
+        }))
+    }
+
+    /// Median of net times of new connections, each flow once, into a table that holds [`WARM`] others.
+    pub fn measure_new(&mut self, rig: &mut Rig, serving: &Serving, flows: u32) -> f64 {
+        let traffic = requests(flows + WARM, serving.family, serving.protocol, SYN);
+        let rounds = (200_000 / flows).clamp(3, 15) as usize;
+        median((0..rounds).map(|_| {
+            rig.plane().tables().clear_connections();
+            let mut run = |idle, runs| self.run(&rig.way, Target::Xdp, idle, &traffic, runs);
+            let base = run(true, flows);
+            run(false, WARM);
+            run(false, flows) - base
+        }))
+    }
+}
+
+fn median(figures: impl Iterator<Item = f64>) -> f64 {
+    let mut figures: Vec<f64> = figures.collect();
+    figures.sort_by(f64::total_cmp);
+    figures[figures.len() / 2]
+}
+
+/// IPIP, as users of tunnels mostly have it.
+pub const TUNNEL: Forwarding = Forwarding::Tunnel(Encapsulation::Ipip);

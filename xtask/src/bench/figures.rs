@@ -1,0 +1,133 @@
+//! What the bench measured.
+
+use std::collections::BTreeSet;
+use std::fmt::Write;
+
+use anyhow::{Context, Result};
+use serde_json::Value;
+
+/// One median.
+#[derive(Clone, Debug)]
+pub struct Figure {
+    /// What it belongs with.
+    pub chart: String,
+    /// What was measured.
+    pub row: String,
+    /// Over how many (flows, servers, services, processors).
+    pub x: u32,
+    /// Nanoseconds.
+    pub ns: f64,
+}
+
+/// All of them.
+#[derive(Debug)]
+pub struct Figures {
+    machine: String,
+    verified: String,
+    all: Vec<Figure>,
+}
+
+/// The charts, as the page has them, and what their columns count.
+const CHARTS: [(&str, &str, &str); 6] = [
+    ("established", "established", "flows"),
+    ("new", "new connections", "opened"),
+    ("schedulers", "new connections, 65,536 opened", "servers"),
+    ("servers", "65,536 flows", "servers"),
+    ("services", "65,536 flows", "services"),
+    ("cores", "65,536 flows", "processors"),
+];
+
+impl Figures {
+    /// From the bench's JSON.
+    ///
+    /// # Errors
+    /// Something else than that.
+    pub fn read(json: &[u8]) -> Result<Self> {
+        let json: Value = serde_json::from_slice(json)?;
+        let text = |value: &Value, key: &str| {
+            let text = value[key].as_str().map(str::to_owned);
+            text.with_context(|| format!("no text {key}"))
+        };
+        let rows = json["rows"].as_array().context("no rows")?;
+        let figure = |row: &Value| {
+            Ok(Figure {
+                chart: text(row, "chart")?,
+                row: text(row, "row")?,
+                x: u32::try_from(row["x"].as_u64().context("no x")?)?,
+                ns: row["ns"].as_f64().context("no ns")?,
+            })
+        };
+        Ok(Self {
+            machine: text(&json, "machine")?,
+            verified: text(&json, "verified")?,
+            all: rows.iter().map(figure).collect::<Result<_>>()?,
+        })
+    }
+
+    /// The figure of a row over `x`.
+    pub fn of(&self, row: &str, x: u32) -> Option<f64> {
+        let found = self.all.iter().find(|one| one.row == row && one.x == x);
+        found.map(|one| one.ns)
+    }
+
+    /// A row's figures, least `x` first.
+    pub fn row(&self, row: &str) -> Vec<(u32, f64)> {
+        let rows = self.all.iter().filter(|one| one.row == row);
+        let mut figures: Vec<_> = rows.map(|one| (one.x, one.ns)).collect();
+        figures.sort_by_key(|(x, _)| *x);
+        figures
+    }
+
+    /// Names of the rows of a chart, in the order they were measured.
+    pub fn rows(&self, chart: &str) -> Vec<&str> {
+        let mut names: Vec<&str> = Vec::new();
+        for one in self.all.iter().filter(|one| one.chart == chart) {
+            if !names.contains(&one.row.as_str()) {
+                names.push(&one.row);
+            }
+        }
+        names
+    }
+
+    /// All of it as Markdown.
+    pub fn tables(&self) -> String {
+        let mut text = format!("{}\n", self.machine);
+        for (chart, title, columns) in CHARTS {
+            let of_chart = self.all.iter().filter(|one| one.chart == chart);
+            let columns_at: BTreeSet<u32> = of_chart.map(|one| one.x).collect();
+            let header: Vec<_> = columns_at
+                .iter()
+                .map(|x| format!("{x} {columns}"))
+                .collect();
+            let _ = writeln!(text, "\n| {title} | {} |", header.join(" | "));
+            let _ = writeln!(text, "|---|{}", "---:|".repeat(header.len()));
+            for row in self.rows(chart) {
+                let cell = |x: &u32| self.of(row, *x).map_or("–".into(), |ns| format!("{ns:.0}"));
+                let cells: Vec<String> = columns_at.iter().map(cell).collect();
+                let _ = writeln!(text, "| {row} | {} |", cells.join(" | "));
+            }
+        }
+        let _ = writeln!(text, "\nverified instructions: {}", self.verified);
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_table_has_a_column_for_each_number() {
+        let json = br#"{"machine": "M", "verified": "a 1", "rows": [
+            {"chart": "new", "row": "DR", "x": 65536, "ns": 20.4},
+            {"chart": "new", "row": "DR", "x": 4096, "ns": 10.0},
+            {"chart": "new", "row": "NAT", "x": 4096, "ns": 30.6}]}"#;
+        let figures = Figures::read(json).unwrap();
+        assert_eq!(figures.row("DR"), [(4096, 10.0), (65_536, 20.4)]);
+        let text = figures.tables();
+        let table = "| new connections | 4096 opened | 65536 opened |\n|---|---:|---:|\n\
+            | DR | 10 | 20 |\n| NAT | 31 | – |\n";
+        assert!(text.contains(table), "{text}");
+        assert!(Figures::read(b"{}").is_err());
+    }
+}
