@@ -177,7 +177,9 @@ impl Daemon {
 
     fn reload(&self) {
         if let Some(vrrp) = &self.vrrp
-            && let Err(error) = self.runtime.block_on(vrrp.reload(self.site()))
+            && let Err(error) = self
+                .runtime
+                .block_on(vrrp.reload(self.site(), Policy::default()))
         {
             tracing::error!("{error}");
         }

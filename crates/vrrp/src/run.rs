@@ -138,13 +138,14 @@ impl Vrrp {
         }
     }
 
-    /// Goes over to another site: what is in both goes on as it is, masters stay masters.
+    /// Goes over to another site and other rules for tracked scripts: what is in both goes on as it is,
+    /// masters stay masters.
     ///
     /// # Errors
     /// Why the site cannot run; then the old one runs on.
-    pub async fn reload(&self, site: VrrpSite) -> Result<(), Error> {
+    pub async fn reload(&self, site: VrrpSite, policy: Policy) -> Result<(), Error> {
         let (answer, answered) = oneshot::channel();
-        self.send(Command::Reload(Box::new(site), answer))?;
+        self.send(Command::Reload(Box::new((site, policy)), answer))?;
         answered.await.map_err(|_| Error::Ended)?
     }
 

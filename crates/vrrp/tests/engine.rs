@@ -3,6 +3,7 @@
 
 use std::net::IpAddr;
 use std::num::NonZeroU32;
+use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
 use pointsman_model::vrrp::{
@@ -11,7 +12,7 @@ use pointsman_model::vrrp::{
     VrrpEvent, VrrpInstance, VrrpNotify, VrrpSite, VrrpState, VrrpSubject, VrrpVersion, VrrpView,
     VrrpWord,
 };
-use pointsman_model::{Family, Script};
+use pointsman_model::{Family, Script, ScriptUser};
 use pointsman_script::Policy;
 use pointsman_testkit::{Names, Netns};
 use pointsman_vrrp::{Error, Vrrp};
@@ -185,7 +186,7 @@ fn a_reload_changes_what_differs_and_a_master_stays_master() {
             instances: vec![renamed, instance("C", 3, "10.66.0.103/24")],
             ..VrrpSite::default()
         };
-        vrrp.reload(new).await.unwrap();
+        vrrp.reload(new, Policy::default()).await.unwrap();
         let view = vrrp.view().await.unwrap();
         assert_eq!(view.instances[0].state, VrrpState::Master);
         assert_eq!(view.instances[0].effective_priority, 120);
@@ -210,13 +211,13 @@ fn a_reload_changes_what_differs_and_a_master_stays_master() {
         let mut twice = old.clone();
         twice.instances.push(instance("D", 1, "10.66.0.104/24"));
         assert!(matches!(
-            vrrp.reload(twice).await,
+            vrrp.reload(twice, Policy::default()).await,
             Err(Error::Duplicate { .. })
         ));
         let mut absent = old.clone();
         absent.instances[0].interface = Some("eth9".into());
         assert!(matches!(
-            vrrp.reload(absent).await,
+            vrrp.reload(absent, Policy::default()).await,
             Err(Error::NoSuchInterface { .. })
         ));
         assert_eq!(vrrp.view().await.unwrap().instances[0].name, "A2");
@@ -227,6 +228,59 @@ fn a_reload_changes_what_differs_and_a_master_stays_master() {
         vrrp.stop().await;
     });
     assert_eq!(ip("-o -4 addr show dev eth0").lines().count(), 1);
+}
+
+#[test]
+fn other_rules_for_scripts_hold_from_the_reload_on() {
+    let host = host();
+    let seen = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(&seen, std::fs::Permissions::from_mode(0o777)).unwrap();
+    // One file for each user it ran as.
+    let touch = format!("touch {}/$(id -u)", seen.path().display());
+    let mut a = instance("A", 1, "10.66.0.101/24");
+    a.tracking.scripts = vec![Tracked {
+        name: "who".into(),
+        weight: TrackWeight::default(),
+    }];
+    let site = VrrpSite {
+        instances: vec![a],
+        scripts: vec![TrackScript {
+            name: "who".into(),
+            script: Script::new(["/bin/sh", "-c", &touch]),
+            interval: Duration::from_millis(50),
+            timeout: Duration::from_secs(5),
+            rise: NonZeroU32::MIN,
+            fall: NonZeroU32::MIN,
+            starts_failed: false,
+        }],
+        ..VrrpSite::default()
+    };
+    with(&host, site.clone(), async |vrrp, _told| {
+        let ran_as = async |uid: &str| {
+            let ran = async {
+                while !seen.path().join(uid).exists() {
+                    sleep(Duration::from_millis(5)).await;
+                }
+            };
+            timeout(PATIENCE, ran).await.unwrap();
+        };
+        ran_as("0").await;
+        state(&vrrp, 0, VrrpState::Master).await;
+        let nobody = Policy {
+            user: Some(ScriptUser {
+                user: "nobody".into(),
+                group: None,
+            }),
+            ..Policy::default()
+        };
+        vrrp.reload(site, nobody).await.unwrap();
+        assert_eq!(
+            vrrp.view().await.unwrap().instances[0].state,
+            VrrpState::Master
+        );
+        ran_as("65534").await;
+        vrrp.stop().await;
+    });
 }
 
 #[test]

@@ -247,9 +247,7 @@ impl Site {
             return self.refuse(name, problems, now);
         }
         let policy = Policy::of(&read.site.globals);
-        if read.site.vrrp != self.read.site.vrrp
-            && let Err(error) = self.vrrp.reload(&read.site.vrrp, policy.clone()).await
-        {
+        if let Err(error) = self.vrrp.reload(&read.site.vrrp, policy.clone()).await {
             return self.refuse(name, error.to_string(), now);
         }
         self.engine.set_scripts(policy);

@@ -49,7 +49,7 @@ impl Engine {
     /// Why that cannot run; then the old one runs on.
     pub async fn reload(&mut self, site: &VrrpSite, policy: Policy) -> Result<(), Error> {
         match &self.running {
-            Some(vrrp) => vrrp.reload(site.clone()).await,
+            Some(vrrp) => vrrp.reload(site.clone(), policy).await,
             None if is_empty(site) => Ok(()),
             None => {
                 self.running = Some(self.run(site, policy)?);

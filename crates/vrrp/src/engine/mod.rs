@@ -40,7 +40,7 @@ use review::LinkWatch;
 
 /// What the engine is told to do.
 pub(crate) enum Command {
-    Reload(Box<VrrpSite>, oneshot::Sender<Result<(), Error>>),
+    Reload(Box<(VrrpSite, Policy)>, oneshot::Sender<Result<(), Error>>),
     View(oneshot::Sender<VrrpView>),
     Stop(Option<oneshot::Sender<()>>),
 }
@@ -141,8 +141,9 @@ impl Engine {
                 Some(Command::View(answer)) => {
                     let _ = answer.send(self.view());
                 }
-                Some(Command::Reload(site, answer)) => {
-                    let _ = answer.send(self.reload(*site, Time::now()));
+                Some(Command::Reload(new, answer)) => {
+                    let (site, policy) = *new;
+                    let _ = answer.send(self.reload(site, policy, Time::now()));
                 }
                 Some(Command::Stop(answer)) => {
                     self.hand_over().await;

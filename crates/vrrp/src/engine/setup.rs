@@ -67,29 +67,43 @@ impl Engine {
             started: now,
             suspicious: false,
         };
-        engine.take_over(site, programs, now);
+        engine.take_over(site, programs, false, now);
         Ok((engine, seen))
     }
 
     /// Goes over to another site.
-    pub(super) fn reload(&mut self, site: VrrpSite, now: Time) -> Result<(), Error> {
-        if site == self.site {
+    pub(super) fn reload(
+        &mut self,
+        site: VrrpSite,
+        policy: Policy,
+        now: Time,
+    ) -> Result<(), Error> {
+        let anew = policy != self.policy;
+        if site == self.site && !anew {
             return Ok(());
         }
         check(&site, &self.links)?;
-        let programs = programs(&site, &self.policy)?;
+        let programs = programs(&site, &policy)?;
         if watches_routes(&site) != watches_routes(&self.site) {
             let doing = "listening to the kernel's netlink";
             self.monitor = Monitor::open(watches_routes(&site)).map_err(Error::os(doing))?;
             self.monitor_ready = self.monitor.waitable().map_err(Error::os(doing))?;
         }
         tracing::info!("VRRP goes over to the new configuration");
-        self.take_over(site, programs, now);
+        self.policy = policy;
+        self.take_over(site, programs, anew, now);
         Ok(())
     }
 
-    /// From here on nothing fails: what cannot be had is told and left out.
-    fn take_over(&mut self, site: VrrpSite, programs: Vec<(String, Program)>, now: Time) {
+    /// From here on nothing fails: what cannot be had is told and left out. Scripts are started `anew` when
+    /// other rules hold for them.
+    fn take_over(
+        &mut self,
+        site: VrrpSite,
+        programs: Vec<(String, Program)>,
+        anew: bool,
+        now: Time,
+    ) {
         let old_site = std::mem::replace(&mut self.site, site.clone());
         self.watch.set_delays(&site.link_delays);
         self.pacer.clear();
@@ -136,7 +150,7 @@ impl Engine {
             self.ensure_socket(number);
         }
         self.update_firewall();
-        self.update_trackers(&old_site, programs);
+        self.update_trackers(&old_site, programs, anew);
         self.update_statics(&old_site);
         let started = self.started;
         let globals = &self.site.globals;
@@ -385,7 +399,7 @@ impl Engine {
         }
     }
 
-    fn update_trackers(&mut self, old: &VrrpSite, programs: Vec<(String, Program)>) {
+    fn update_trackers(&mut self, old: &VrrpSite, programs: Vec<(String, Program)>, anew: bool) {
         let site = &self.site;
         let teller = &self.teller;
         let mut scripts = std::mem::take(&mut self.tracked.scripts);
@@ -394,7 +408,7 @@ impl Engine {
                 continue;
             };
             let entry = match scripts.remove(&name) {
-                Some(running) if old.scripts.contains(script) => running,
+                Some(running) if old.scripts.contains(script) && !anew => running,
                 Some((counter, _)) => (
                     counter.retuned(script),
                     watch_script(script, program, teller.clone()),
