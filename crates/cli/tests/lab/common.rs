@@ -179,7 +179,7 @@ pub fn client(stage: &Stage, program: &str, arguments: &[&str]) -> String {
         "{program} {arguments:?}: {said} {}\n{}\n{}",
         String::from_utf8_lossy(&output.stderr),
         stage.ipvsadm("-Lnc"),
-        stage.pointsman(&stage.net.director, "drops"),
+        stage.pointsman(&stage.net.director, "director status"),
     );
     said
 }

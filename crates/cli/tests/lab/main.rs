@@ -13,6 +13,7 @@ mod doctor;
 mod evidence;
 mod failover;
 mod families;
+mod flood;
 mod fragments;
 mod ftp;
 mod fullnat;
