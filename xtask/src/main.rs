@@ -5,10 +5,12 @@
 
 mod bench;
 mod cargo;
+mod compare;
 mod deb;
 mod demo;
 mod kernels;
 mod oracle;
+mod page;
 mod setup;
 mod sh;
 mod soak;
@@ -33,6 +35,7 @@ enum Command {
     Demo(demo::Args),
     Test(test::Args),
     Bench(bench::Args),
+    Compare(compare::Args),
     Kernels(kernels::Args),
     Oracle(oracle::Args),
     Soak(soak::Args),
@@ -45,6 +48,7 @@ fn main() -> ExitCode {
         Command::Demo(args) => demo::main(&args),
         Command::Test(args) => test::main(&args),
         Command::Bench(args) => bench::main(&args),
+        Command::Compare(args) => compare::main(&args),
         Command::Kernels(args) => kernels::main(&args),
         Command::Oracle(args) => oracle::main(&args),
         Command::Soak(args) => soak::main(&args),

@@ -34,6 +34,8 @@ pub enum Purpose {
     Test,
     /// Boot other kernels in virtual machines.
     Kernels,
+    /// Run other balancers beside Pointsman.
+    Compare,
     /// Record what the kernel's IPVS does, there.
     Record,
 }
@@ -89,6 +91,15 @@ const KERNELS: &[Program] = &[
     ("setpriv", "util-linux"),
 ];
 
+const COMPARE: &[Program] = &[
+    ("wrk", "wrk"),
+    ("iperf3", "iperf3"),
+    ("nginx", "nginx"),
+    ("nft", "nftables"),
+    ("/usr/sbin/haproxy", "haproxy"),
+    ("/usr/sbin/ipvsadm", "ipvsadm"),
+];
+
 const RECORD: &[Program] = &[
     ("ipvsadm", "ipvsadm"),
     ("iptables", "iptables"),
@@ -102,6 +113,7 @@ impl Purpose {
             Purpose::Demo => &[LAB],
             Purpose::Test => &[LAB, TEST],
             Purpose::Kernels => &[LAB, KERNELS],
+            Purpose::Compare => &[LAB, COMPARE],
             Purpose::Record => &[LAB, KERNELS, RECORD],
         };
         sets.iter().copied().flatten()

@@ -15,6 +15,7 @@
 //! the workspace.
 
 pub mod arp;
+mod blast;
 pub mod blob;
 mod capture;
 mod director;
@@ -31,6 +32,7 @@ mod wait;
 pub mod wire;
 mod xdp;
 
+pub use blast::Blast;
 pub use capture::{Capture, Captured, FrameSocket, send_frame};
 pub use director::{Director, Hook};
 pub use error::Error;

@@ -5,12 +5,12 @@ mod aims;
 mod curve;
 mod figures;
 
-use std::fs;
 use std::process::Stdio;
 
 use anyhow::{Context, Result, bail};
 
 use crate::cargo;
+use crate::page;
 use crate::setup::{self, Purpose};
 use crate::sh;
 use figures::Figures;
@@ -18,7 +18,6 @@ use figures::Figures;
 /// The part of the page that is replaced.
 const BEGIN: &str = "<!-- begin: written by cargo xtask bench -->";
 const END: &str = "<!-- end -->";
-const PAGE: &str = "docs/benchmarks.md";
 const CURVES: &str = "docs/benchmarks";
 
 /// Measure the paths through the programs and write tables, verdicts and curves into docs/.
@@ -55,14 +54,5 @@ pub fn main(args: &Args) -> Result<()> {
         return Ok(());
     }
     let curves = curve::draw(&figures, &sh::root().join(CURVES))?;
-    let page = sh::root().join(PAGE);
-    let old = fs::read_to_string(&page).with_context(|| format!("reading {PAGE}"))?;
-    let (Some(begin), Some(end)) = (old.find(BEGIN), old.find(END)) else {
-        bail!("{PAGE} lacks the lines {BEGIN} and {END}");
-    };
-    let (head, tail) = (&old[..begin + BEGIN.len()], &old[end..]);
-    fs::write(&page, format!("{head}\n\n{text}\n{curves}\n{tail}"))
-        .with_context(|| format!("writing {PAGE}"))?;
-    eprintln!("written to {PAGE} and {CURVES}/");
-    Ok(())
+    page::replace(BEGIN, END, &format!("{text}\n{curves}"))
 }
