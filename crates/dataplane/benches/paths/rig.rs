@@ -385,6 +385,11 @@ impl Harness {
         }))
     }
 
+    /// Median of times at XDP, harness included.
+    pub fn gross(&mut self, way: &Way, traffic: &Traffic) -> f64 {
+        median((0..ROUNDS).map(|_| self.run(way, Target::Xdp, false, traffic, RUNS)))
+    }
+
     /// Median of net times of new connections, each flow once, into a table that holds [`WARM`] others.
     pub fn measure_new(&mut self, rig: &mut Rig, serving: &Serving, flows: u32) -> f64 {
         let traffic = requests(flows + WARM, serving.family, serving.protocol, SYN);
