@@ -108,6 +108,7 @@ fn paint(
     let mut chart = ChartBuilder::on(&root)
         .caption(title, ("sans-serif", 18))
         .margin(12)
+        .margin_right(40)
         .x_label_area_size(40)
         .y_label_area_size(56)
         .build_cartesian_2d((least.min(most / 2.0)..most).log_scale(), 0.0..top)?;
@@ -116,6 +117,8 @@ fn paint(
         .x_desc(x)
         .y_desc(y)
         .x_label_formatter(&|x| format!("{x:.0}"))
+        .y_label_formatter(&|y| format!("{y:.*}", usize::from(top < 20.0)))
+        .max_light_lines(0)
         .draw()?;
     for (at, (name, points)) in rows.iter().enumerate() {
         let color = Palette99::pick(at).to_rgba();
