@@ -26,6 +26,9 @@ pub struct Args {
     /// How many seconds a guest may live.
     #[arg(long, default_value_t = 1800)]
     timeout: u64,
+    /// How often each is measured; the medians count.
+    #[arg(long, default_value_t = 3)]
+    rounds: u32,
     /// Only print.
     #[arg(long)]
     print: bool,
@@ -46,6 +49,7 @@ pub fn main(args: &Args) -> Result<()> {
     ];
     let balancers = cargo::executable(&build, "balancers")?;
     let output = sh::command(&balancers)
+        .arg(format!("rounds={}", args.rounds))
         .stderr(Stdio::inherit())
         .output()
         .context("starting the bench")?;
@@ -53,7 +57,12 @@ pub fn main(args: &Args) -> Result<()> {
         bail!("the bench failed");
     }
     let release = sh::read(sh::command("uname").arg("-r"))?;
-    let mut text = format!("On Linux {}:\n\n{}", release.trim(), table(&output.stdout)?);
+    let mut text = format!(
+        "On Linux {}, medians of {} rounds:\n\n{}",
+        release.trim(),
+        args.rounds,
+        table(&output.stdout)?
+    );
     for &kernel in &args.kernels {
         let options = vm::Options {
             timeout: Duration::from_secs(args.timeout),
