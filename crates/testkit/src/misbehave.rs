@@ -32,7 +32,7 @@ pub enum Behaviour {
     Slow,
     /// Ends its side at once, and goes on listening.
     HalfClosed,
-    /// Resets the connection as soon as something was asked.
+    /// Resets the connection a moment after it stands.
     Reset,
     /// Says bytes without sense, and ends.
     Garbage,
@@ -147,6 +147,8 @@ fn serve(mut stream: TcpStream, behaviour: Behaviour, stop: &AtomicBool) -> io::
             drain(&mut stream, stop)
         }
         Behaviour::Reset => {
+            // Not before the client has seen that it is connected.
+            thread::sleep(TICK);
             let linger = libc::linger {
                 l_onoff: 1,
                 l_linger: 0,
