@@ -57,10 +57,13 @@ pub fn main(args: &Args) -> Result<()> {
         bail!("the bench failed");
     }
     let release = sh::read(sh::command("uname").arg("-r"))?;
+    let rounds = match args.rounds {
+        1 => "once".to_owned(),
+        more => format!("medians of {more} rounds"),
+    };
     let mut text = format!(
-        "On Linux {}, medians of {} rounds:\n\n{}",
+        "On Linux {}, {rounds}:\n\n{}",
         release.trim(),
-        args.rounds,
         table(&output.stdout)?
     );
     for &kernel in &args.kernels {
@@ -91,9 +94,11 @@ pub fn main(args: &Args) -> Result<()> {
 /// The bench's JSON as Markdown: a table for each network, a row for each balancer.
 fn table(json: &[u8]) -> Result<String> {
     let rows: Vec<Value> = serde_json::from_slice(json).context("what the bench printed")?;
-    let of = |row: &Value, key: &str| row[key].as_str().unwrap_or_default().to_owned();
+    fn of<'a>(row: &'a Value, key: &str) -> &'a str {
+        row[key].as_str().unwrap_or_default()
+    }
     let distinct = |key: &str| {
-        let mut names: Vec<String> = Vec::new();
+        let mut names: Vec<&str> = Vec::new();
         for name in rows.iter().map(|row| of(row, key)) {
             if !names.contains(&name) {
                 names.push(name);
@@ -102,32 +107,18 @@ fn table(json: &[u8]) -> Result<String> {
         names
     };
     let units = distinct("unit");
-    let mut text = String::new();
-    for network in distinct("network") {
-        let _ = writeln!(text, "| {network} | {} |", units.join(" | "));
-        let _ = writeln!(text, "|---|{}", "---:|".repeat(units.len()));
-        for balancer in distinct("balancer") {
-            let cell = |unit: &String| {
-                let same = |row: &&Value| {
-                    of(row, "network") == network
-                        && of(row, "balancer") == balancer
-                        && of(row, "unit") == *unit
-                };
-                rows.iter().find(same)?["value"].as_f64()
+    let columns: Vec<_> = units.iter().map(|unit| unit.to_string()).collect();
+    let tables = distinct("network").into_iter().map(|network| {
+        let cell = |balancer: &str, at: usize| {
+            let same = |row: &&Value| {
+                let keys = ["network", "balancer", "unit"].map(|key| of(row, key));
+                keys == [network, balancer, units[at]]
             };
-            let cells: Vec<Option<f64>> = units.iter().map(cell).collect();
-            if cells.iter().all(Option::is_none) {
-                continue;
-            }
-            let cells: Vec<_> = cells
-                .into_iter()
-                .map(|cell| cell.map_or("–".into(), significant))
-                .collect();
-            let _ = writeln!(text, "| {balancer} | {} |", cells.join(" | "));
-        }
-        text.push('\n');
-    }
-    Ok(text.trim_end().to_owned() + "\n")
+            rows.iter().find(same)?["value"].as_f64().map(significant)
+        };
+        page::table(network, &columns, &distinct("balancer"), cell)
+    });
+    Ok(tables.collect::<Vec<_>>().join("\n"))
 }
 
 /// Three digits.

@@ -1,5 +1,6 @@
-//! The page that benches write.
+//! What benches write: tables, and the page they are on.
 
+use std::fmt::Write;
 use std::fs;
 
 use anyhow::{Context, Result, bail};
@@ -23,4 +24,28 @@ pub fn replace(begin: &str, end: &str, text: &str) -> Result<()> {
         .with_context(|| format!("writing {PAGE}"))?;
     eprintln!("written to {PAGE}");
     Ok(())
+}
+
+/// A table in Markdown: its columns, and for each row what is in them; nothing known is a dash. A row of which
+/// nothing is known is left out.
+pub fn table(
+    title: &str,
+    columns: &[String],
+    rows: &[&str],
+    cell: impl Fn(&str, usize) -> Option<String>,
+) -> String {
+    let mut text = format!("| {title} | {} |\n", columns.join(" | "));
+    let _ = writeln!(text, "|---|{}", "---:|".repeat(columns.len()));
+    for row in rows {
+        let cells: Vec<_> = (0..columns.len()).map(|at| cell(row, at)).collect();
+        if cells.iter().any(Option::is_some) {
+            let cells = cells.into_iter().map(|cell| cell.unwrap_or("–".into()));
+            let _ = writeln!(
+                text,
+                "| {row} | {} |",
+                cells.collect::<Vec<_>>().join(" | ")
+            );
+        }
+    }
+    text
 }

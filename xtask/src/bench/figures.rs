@@ -6,6 +6,8 @@ use std::fmt::Write;
 use anyhow::{Context, Result};
 use serde_json::Value;
 
+use crate::page;
+
 /// One median.
 #[derive(Clone, Debug)]
 pub struct Figure {
@@ -94,18 +96,12 @@ impl Figures {
         let mut text = format!("{}\n", self.machine);
         for (chart, title, columns) in CHARTS {
             let of_chart = self.all.iter().filter(|one| one.chart == chart);
-            let columns_at: BTreeSet<u32> = of_chart.map(|one| one.x).collect();
-            let header: Vec<_> = columns_at
-                .iter()
-                .map(|x| format!("{x} {columns}"))
-                .collect();
-            let _ = writeln!(text, "\n| {title} | {} |", header.join(" | "));
-            let _ = writeln!(text, "|---|{}", "---:|".repeat(header.len()));
-            for row in self.rows(chart) {
-                let cell = |x: &u32| self.of(row, *x).map_or("–".into(), |ns| format!("{ns:.0}"));
-                let cells: Vec<String> = columns_at.iter().map(cell).collect();
-                let _ = writeln!(text, "| {row} | {} |", cells.join(" | "));
-            }
+            let all: BTreeSet<u32> = of_chart.map(|one| one.x).collect();
+            let all: Vec<u32> = all.into_iter().collect();
+            let header: Vec<_> = all.iter().map(|x| format!("{x} {columns}")).collect();
+            let cell = |row: &str, at: usize| Some(format!("{:.0}", self.of(row, all[at])?));
+            let table = page::table(title, &header, &self.rows(chart), cell);
+            let _ = write!(text, "\n{table}");
         }
         let _ = writeln!(text, "\nverified instructions: {}", self.verified);
         text
