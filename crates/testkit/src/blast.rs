@@ -1,15 +1,14 @@
-//! Frames as fast as a host sends them.
+//! Many frames, as fast as a host sends them.
 
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
-use std::time::{Duration, Instant};
+use std::thread;
 
+use crate::capture::set_option;
 use crate::{Error, Netns};
 
 /// Frames that are sent by one system call.
 const BATCH: usize = 64;
-/// `ENOBUFS`: the interface's queue is full.
-const FULL: i32 = libc::ENOBUFS;
 
 /// A packet socket that only sends, past all queues.
 #[derive(Debug)]
@@ -35,32 +34,18 @@ impl Blast {
             }
             // SAFETY: it was just opened.
             let socket = unsafe { OwnedFd::from_raw_fd(fd) };
-            let on = 1_i32;
-            // SAFETY: the kernel reads the four bytes of `on`.
-            let set = unsafe {
-                libc::setsockopt(
-                    socket.as_raw_fd(),
-                    libc::SOL_PACKET,
-                    libc::PACKET_QDISC_BYPASS,
-                    (&raw const on).cast(),
-                    size_of_val(&on) as libc::socklen_t,
-                )
-            };
-            if set == 0 {
-                Ok(socket)
-            } else {
-                Err(io::Error::last_os_error())
-            }
+            set_option(&socket, libc::SOL_PACKET, libc::PACKET_QDISC_BYPASS, &1_i32)?;
+            Ok(socket)
         });
         let socket = socket.map_err(Error::os(format!("packet socket on {interface}")))?;
         Ok(Self { socket, index })
     }
 
-    /// Sends these frames again and again for so long; how many went out.
+    /// Sends every one of these frames, as soon as there is room for it.
     ///
     /// # Errors
-    /// What the kernel refuses, but for a full queue.
-    pub fn send_for(&self, frames: &[Vec<u8>], time: Duration) -> Result<u64, Error> {
+    /// What the kernel refuses.
+    pub fn send(&self, frames: &[Vec<u8>]) -> Result<(), Error> {
         // SAFETY: all-zero is a valid sockaddr_ll.
         let mut address: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
         address.sll_family = libc::AF_PACKET as u16;
@@ -82,24 +67,24 @@ impl Blast {
             message
         };
         let mut messages: Vec<libc::mmsghdr> = parts.iter_mut().map(message).collect();
-        let (end, mut sent) = (Instant::now() + time, 0);
-        while Instant::now() < end {
-            for batch in messages.chunks_mut(BATCH) {
-                // SAFETY: the messages point to the frames and the address, which outlive the call.
-                let count = unsafe {
-                    let count = batch.len() as libc::c_uint;
-                    libc::sendmmsg(self.socket.as_raw_fd(), batch.as_mut_ptr(), count, 0)
-                };
-                if count >= 0 {
-                    sent += count as u64;
-                    continue;
-                }
-                let error = io::Error::last_os_error();
-                if error.raw_os_error() != Some(FULL) {
-                    return Err(Error::os("sending frames")(error));
-                }
+        let mut left = &mut messages[..];
+        while !left.is_empty() {
+            // SAFETY: the messages point to the frames and the address, which outlive the call.
+            let sent = unsafe {
+                let count = left.len().min(BATCH) as libc::c_uint;
+                libc::sendmmsg(self.socket.as_raw_fd(), left.as_mut_ptr(), count, 0)
+            };
+            if sent >= 0 {
+                left = &mut left[sent as usize..];
+                continue;
             }
+            let error = io::Error::last_os_error();
+            // The interface's queue is full.
+            if error.raw_os_error() != Some(libc::ENOBUFS) {
+                return Err(Error::os("sending frames")(error));
+            }
+            thread::yield_now();
         }
-        Ok(sent)
+        Ok(())
     }
 }

@@ -215,7 +215,7 @@ fn packet_socket(index: u32) -> io::Result<OwnedFd> {
     }
 }
 
-fn set_option<T>(socket: &OwnedFd, level: i32, name: i32, value: &T) -> io::Result<()> {
+pub(crate) fn set_option<T>(socket: &OwnedFd, level: i32, name: i32, value: &T) -> io::Result<()> {
     // SAFETY: the kernel reads size_of::<T>() bytes of `value`.
     let status = unsafe {
         libc::setsockopt(

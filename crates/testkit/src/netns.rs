@@ -162,6 +162,14 @@ impl Netns {
         command
     }
 
+    /// Runs a program inside, to its end, and returns what it printed.
+    ///
+    /// # Errors
+    /// When it cannot start or does not end with 0.
+    pub fn exec(&self, program: &str, arguments: &[&str]) -> Result<String, Error> {
+        checked(self.command(program).args(arguments))
+    }
+
     /// Runs `ip` on it with blank-separated arguments and returns what it printed.
     ///
     /// # Errors

@@ -3,7 +3,7 @@
 use std::fs;
 use std::net::{SocketAddrV4, TcpStream};
 use std::process::{Child, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use pointsman_testkit::frames::{self, Ethernet, IPV4};
 use pointsman_testkit::{Blast, Netns, Topology, wait_until};
@@ -86,9 +86,8 @@ impl Servers {
                 processes.push(silent.spawn().expect("a server"));
             }
             let drop = format!("-t raw -A PREROUTING -p udp --dport {PACKETS} -j DROP");
-            let mut iptables = server.netns.command("iptables");
-            let done = iptables.args(drop.split(' ')).status().expect("iptables");
-            assert!(done.success(), "iptables {drop}");
+            let words: Vec<&str> = drop.split(' ').collect();
+            server.netns.exec("iptables", &words).expect("iptables");
             for port in [WEB, BULK] {
                 until_open(&server.netns, SocketAddrV4::new(server.addr, port));
             }
@@ -118,15 +117,6 @@ pub fn until_open(from: &Netns, address: SocketAddrV4) {
     opened.expect("a server that is up");
 }
 
-fn output(netns: &Netns, program: &str, line: &str, more: &[&str]) -> String {
-    let mut command = netns.command(program);
-    let command = command.args(line.split(' ')).args(more);
-    let output = command.output().expect(program);
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert!(output.status.success(), "{program} {line}: {text}");
-    text
-}
-
 /// Seconds that all processors were busy so far.
 fn busy() -> f64 {
     let stat = fs::read_to_string("/proc/stat").expect("/proc/stat");
@@ -141,7 +131,8 @@ fn busy() -> f64 {
 fn throughput(net: &Topology) -> Vec<(&'static str, f64)> {
     let before = busy();
     let line = format!("-J -t {SECONDS} -p {BULK} -c {}", net.vip);
-    let report = output(&net.client, "iperf3", &line, &[]);
+    let words: Vec<&str> = line.split(' ').collect();
+    let report = net.client.exec("iperf3", &words).expect("iperf3");
     let spent = busy() - before;
     let report: Value = serde_json::from_str(&report).expect("iperf3's report");
     let received = &report["end"]["sum_received"];
@@ -154,8 +145,10 @@ fn throughput(net: &Topology) -> Vec<(&'static str, f64)> {
 
 fn connections(net: &Topology) -> Vec<(&'static str, f64)> {
     let line = format!("-t1 -c50 -d{SECONDS}s --latency http://{}/", net.vip);
+    let words: Vec<&str> = line.split(' ').collect();
     // wrk wants the blank.
-    let report = output(&net.client, "wrk", &line, &["-H", "Connection: close"]);
+    let words = [&["-H", "Connection: close"], &words[..]].concat();
+    let report = net.client.exec("wrk", &words).expect("wrk");
     let after = |label: &str| {
         let line = report
             .lines()
@@ -187,9 +180,8 @@ fn milliseconds(text: &str) -> f64 {
 fn packets(net: &Topology) -> Vec<(&'static str, f64)> {
     let arrived = || -> u64 {
         let count = |netns: &Netns| {
-            let mut cat = netns.command("ip");
-            let output = cat.args(["-s", "-json", "link", "show", "eth0"]).output();
-            let links: Value = serde_json::from_slice(&output.expect("ip").stdout).expect("json");
+            let links = netns.ip("-s -json link show eth0").expect("ip");
+            let links: Value = serde_json::from_str(&links).expect("json");
             links[0]["stats64"]["rx"]["packets"]
                 .as_u64()
                 .expect("a count")
@@ -208,16 +200,18 @@ fn packets(net: &Topology) -> Vec<(&'static str, f64)> {
     };
     let frames: Vec<Vec<u8>> = (0..FLOWS).map(frame).collect();
     let blast = Blast::open(&net.client, "eth0").expect("a socket");
+    let send_for = |time| {
+        let end = Instant::now() + time;
+        while Instant::now() < end {
+            blast.send(&frames).expect("frames");
+        }
+    };
     // Their connections first.
-    blast
-        .send_for(&frames, Duration::from_millis(200))
-        .expect("frames");
+    send_for(Duration::from_millis(200));
     let before = arrived();
-    let sent = blast
-        .send_for(&frames, Duration::from_secs(SECONDS))
-        .expect("frames");
+    send_for(Duration::from_secs(SECONDS));
     std::thread::sleep(Duration::from_millis(200));
     let arrived = arrived() - before;
-    assert!(arrived > 0, "nothing arrived of {sent}");
+    assert!(arrived > 0, "nothing arrived");
     vec![("Mpps", arrived as f64 / SECONDS as f64 / 1e6)]
 }

@@ -163,9 +163,15 @@ impl Stage {
     }
 }
 
-/// Standard output of a client's command, which must succeed.
+/// Standard output of a client's command, which must succeed, as text.
 #[track_caller]
 pub fn client(stage: &Stage, program: &str, arguments: &[&str]) -> String {
+    String::from_utf8_lossy(&client_bytes(stage, program, arguments)).into_owned()
+}
+
+/// Standard output of a client's command, which must succeed.
+#[track_caller]
+pub fn client_bytes(stage: &Stage, program: &str, arguments: &[&str]) -> Vec<u8> {
     let output = stage
         .net
         .client
@@ -173,15 +179,15 @@ pub fn client(stage: &Stage, program: &str, arguments: &[&str]) -> String {
         .args(arguments)
         .output()
         .unwrap_or_else(|error| panic!("{program}: {error}"));
-    let said = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(
         output.status.success(),
-        "{program} {arguments:?}: {said} {}\n{}\n{}",
+        "{program} {arguments:?}: {} {}\n{}\n{}",
+        String::from_utf8_lossy(&output.stdout),
         String::from_utf8_lossy(&output.stderr),
         stage.ipvsadm("-Lnc"),
         stage.pointsman(&stage.net.director, "director status"),
     );
-    said
+    output.stdout
 }
 
 /// Waits until somebody in a namespace has a UDP port. Not by binding it: that could be in the other's way.

@@ -67,7 +67,7 @@ fn ask(stage: &Stage) -> String {
     assert!(
         output.status.success(),
         "{said}\n{}",
-        stage.pointsman(&stage.net.director, "drops")
+        stage.pointsman(&stage.net.director, "director status")
     );
     said
 }

@@ -4,7 +4,7 @@ use std::net::Ipv6Addr;
 
 use pointsman_testkit::{Hook, Method, Netns, blob};
 
-use crate::common::{PORT, Stage};
+use crate::common::{PORT, Stage, client_bytes};
 use crate::on_both_hooks;
 
 on_both_hooks! {
@@ -41,20 +41,9 @@ fn served(stage: &Stage, vip: Ipv6Addr, servers: [Ipv6Addr; 2]) {
         stage.ipvsadm(&format!("-a -t [{vip}]:{PORT} -r [{server}]:{PORT} {flag}"));
     }
     let curl = |path: &str| {
-        let mut curl = stage.net.client.command("curl");
         let url = format!("http://[{vip}]:{PORT}/{path}");
-        let output = curl
-            .args(["-sS", "-g", "-6", "--max-time", "60", &url])
-            .output()
-            .expect("curl");
-        assert!(
-            output.status.success(),
-            "{path}: {}\n{}\n{}",
-            String::from_utf8_lossy(&output.stderr),
-            stage.ipvsadm("-Lnc"),
-            stage.pointsman(&stage.net.director, "drops"),
-        );
-        output.stdout
+        let arguments = ["-sS", "-g", "-6", "--max-time", "60", &url];
+        client_bytes(stage, "curl", &arguments)
     };
     for n in 0..20 {
         let page = String::from_utf8(curl("")).unwrap();

@@ -12,11 +12,12 @@ mod rig;
 use std::fs;
 use std::sync::Barrier;
 
-use pointsman_model::{Forwarding, Protocol, Scheduler};
+use pointsman_model::{Family, Forwarding, Protocol, Scheduler};
+use pointsman_testkit::frames::ACK;
 use pointsman_testkit::{Names, Netns};
 use serde_json::{Value, json};
 
-use packets::{ACK, Family, replies, requests};
+use packets::{replies, requests};
 use rig::{Harness, Rig, SERVERS, Serving, TUNNEL, Target};
 
 /// Flows that are established, and how many are opened in such a table: few are opened in too short a time.

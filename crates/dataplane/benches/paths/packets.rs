@@ -3,8 +3,8 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use aya::Pod;
-use pointsman_model::Protocol;
-use pointsman_testkit::frames::{self, Ethernet, Segment};
+use pointsman_model::{Family, Protocol};
+use pointsman_testkit::frames::{self, ACK, Ethernet, Segment};
 
 use crate::rig::Interface;
 
@@ -15,69 +15,53 @@ const RESTORED: usize = 80;
 /// Port of every service and server.
 pub const PORT: u16 = 80;
 
-/// Flags of TCP.
-pub const SYN: u8 = 0x02;
-/// Flags of TCP.
-pub const ACK: u8 = 0x10;
-
-/// An address of a family, of two that belong together.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Family {
-    /// IPv4.
-    V4,
-    /// IPv6.
-    V6,
+/// The client whose port and low bytes of the address tell flows apart.
+pub fn client(family: Family) -> IpAddr {
+    match family {
+        Family::V4 => Ipv4Addr::new(10, 1, 0, 2).into(),
+        Family::V6 => Ipv6Addr::new(0xfd00, 1, 0, 0, 0, 0, 0, 2).into(),
+    }
 }
 
-impl Family {
-    /// The client whose port and low bytes of the address tell flows apart.
-    pub fn client(self) -> IpAddr {
-        match self {
-            Self::V4 => Ipv4Addr::new(10, 1, 0, 2).into(),
-            Self::V6 => "fd00:1::2".parse::<Ipv6Addr>().expect("an address").into(),
-        }
+/// The VIP of service `n`.
+pub fn vip(family: Family, n: u16) -> IpAddr {
+    let [high, low] = n.to_be_bytes();
+    match family {
+        Family::V4 => Ipv4Addr::new(10, 2, high, low).into(),
+        Family::V6 => Ipv6Addr::new(0xfd00, 2, 0, 0, 0, 0, 0, n).into(),
     }
+}
 
-    /// The VIP of service `n`.
-    pub fn vip(self, n: u16) -> IpAddr {
-        let [high, low] = n.to_be_bytes();
-        match self {
-            Self::V4 => Ipv4Addr::new(10, 2, high, low).into(),
-            Self::V6 => Ipv6Addr::new(0xfd00, 2, 0, 0, 0, 0, 0, n).into(),
-        }
+/// Real server `n`.
+pub fn server(family: Family, n: u16) -> IpAddr {
+    let [high, low] = (10 + n).to_be_bytes();
+    match family {
+        Family::V4 => Ipv4Addr::new(192, 168, high, low).into(),
+        Family::V6 => Ipv6Addr::new(0xfd00, 3, 0, 0, 0, 0, 0, 10 + n).into(),
     }
+}
 
-    /// Real server `n`.
-    pub fn server(self, n: u16) -> IpAddr {
-        let [high, low] = (10 + n).to_be_bytes();
-        match self {
-            Self::V4 => Ipv4Addr::new(192, 168, high, low).into(),
-            Self::V6 => Ipv6Addr::new(0xfd00, 3, 0, 0, 0, 0, 0, 10 + n).into(),
-        }
+/// The director's address towards the servers.
+pub fn director(family: Family) -> IpAddr {
+    match family {
+        Family::V4 => Ipv4Addr::new(192, 168, 0, 1).into(),
+        Family::V6 => Ipv6Addr::new(0xfd00, 3, 0, 0, 0, 0, 0, 1).into(),
     }
+}
 
-    /// The director's address towards the servers.
-    pub fn director(self) -> IpAddr {
-        match self {
-            Self::V4 => Ipv4Addr::new(192, 168, 0, 1).into(),
-            Self::V6 => Ipv6Addr::new(0xfd00, 3, 0, 0, 0, 0, 0, 1).into(),
-        }
+/// Local address `n` of FULLNAT.
+pub fn local(family: Family, n: u16) -> IpAddr {
+    match family {
+        Family::V4 => Ipv4Addr::new(192, 168, 100, n as u8).into(),
+        Family::V6 => Ipv6Addr::new(0xfd00, 3, 0, 0, 0, 0, 1, n).into(),
     }
+}
 
-    /// Local address `n` of FULLNAT.
-    pub fn local(self, n: u16) -> IpAddr {
-        match self {
-            Self::V4 => Ipv4Addr::new(192, 168, 100, n as u8).into(),
-            Self::V6 => Ipv6Addr::new(0xfd00, 3, 0, 0, 0, 0, 1, n).into(),
-        }
-    }
-
-    /// Offsets of the low bytes of the source and destination address, and of the transport header.
-    fn offsets(self) -> [u32; 3] {
-        match self {
-            Self::V4 => [14 + 14, 14 + 18, 14 + 20],
-            Self::V6 => [14 + 8 + 14, 14 + 24 + 14, 14 + 40],
-        }
+/// Offsets of the low bytes of the source and destination address, and of the transport header.
+fn offsets(family: Family) -> [u32; 3] {
+    match family {
+        Family::V4 => [14 + 14, 14 + 18, 14 + 20],
+        Family::V6 => [14 + 8 + 14, 14 + 24 + 14, 14 + 40],
     }
 }
 
@@ -110,8 +94,8 @@ pub struct Traffic {
 
 /// Packets of clients, told apart by source.
 pub fn requests(flows: u32, family: Family, protocol: Protocol, flags: u8) -> Traffic {
-    let [source, _, transport] = family.offsets();
-    let (from, to) = (family.client(), family.vip(1));
+    let [source, _, transport] = offsets(family);
+    let (from, to) = (client(family), vip(family, 1));
     let plan = plan(flows, packet(from, to, protocol, flags), source, transport);
     let interface = Interface::Front;
     Traffic { interface, plan }
@@ -119,8 +103,8 @@ pub fn requests(flows: u32, family: Family, protocol: Protocol, flags: u8) -> Tr
 
 /// TCP packets of the first real server, told apart by destination.
 pub fn replies(flows: u32, family: Family) -> Traffic {
-    let [_, destination, transport] = family.offsets();
-    let mut packet = packet(family.server(0), family.client(), Protocol::Tcp, ACK);
+    let [_, destination, transport] = offsets(family);
+    let mut packet = packet(server(family, 0), client(family), Protocol::Tcp, ACK);
     // From the service's port; the other is a flow's.
     let at = transport as usize - 14;
     packet[at..at + 2].copy_from_slice(&PORT.to_be_bytes());

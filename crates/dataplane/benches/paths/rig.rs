@@ -11,12 +11,13 @@ use aya::{Ebpf, EbpfLoader};
 use pointsman_dataplane::test_run::Entry;
 use pointsman_dataplane::{self as dataplane, DataPlane, HookChoice, Options};
 use pointsman_model::{
-    Encapsulation, Forwarding, Protocol, Scheduler, ServerKey, ServerSpec, ServiceKey, ServiceSpec,
-    Weight,
+    Encapsulation, Family, Forwarding, Protocol, Scheduler, ServerKey, ServerSpec, ServiceKey,
+    ServiceSpec, Weight,
 };
 use pointsman_testkit::Netns;
+use pointsman_testkit::frames::{ACK, SYN};
 
-use crate::packets::{ACK, Family, PORT, Plan, SYN, Traffic, requests};
+use crate::packets::{PORT, Plan, Traffic, director, local, requests, server, vip};
 
 #[repr(C, align(8))]
 struct Aligned<T: ?Sized>(T);
@@ -117,9 +118,9 @@ pub fn prepare(netns: &Netns) {
         ip(command);
     }
     let neighbour = |n: u16, family: Family| {
-        let (server, [high, low]) = (family.server(n), n.to_be_bytes());
+        let (addr, [high, low]) = (server(family, n), n.to_be_bytes());
         let mac = format!("02:00:00:00:{:02x}:{low:02x}", high + 1);
-        format!("neigh add {server} lladdr {mac} dev back nud permanent")
+        format!("neigh add {addr} lladdr {mac} dev back nud permanent")
     };
     let mut batch = netns
         .command("ip")
@@ -221,14 +222,14 @@ impl Rig {
         for service in 1..=serving.services {
             let key = ServiceKey::Address {
                 protocol: serving.protocol,
-                addr: family.vip(service),
+                addr: vip(family, service),
                 port: PORT,
             };
             tables
                 .add_service(&ServiceSpec::new(key, serving.scheduler))
                 .expect("a service");
             for n in 0..serving.servers {
-                let addr = family.server(n);
+                let addr = server(family, n);
                 let spec = ServerSpec {
                     key: ServerKey { addr, port: PORT },
                     forwarding: serving.forwarding,
@@ -238,13 +239,13 @@ impl Rig {
                 };
                 tables.add_server(&key, &spec).expect("a server");
                 if matches!(serving.forwarding, Forwarding::Tunnel(_)) {
-                    tables.set_tunnel_source(addr, family.director());
+                    tables.set_tunnel_source(addr, director(family));
                 }
             }
             if serving.forwarding == Forwarding::FullNat {
                 // 60,000 flows each: enough for the largest table.
                 for n in 1..=20 {
-                    let local = family.local(n);
+                    let local = local(family, n);
                     tables
                         .add_local_address(&key, local)
                         .expect("a local address");
