@@ -1,9 +1,11 @@
 //! Two directors with local addresses of their own serve one VIP by the same servers at once.
 
 use std::process::{Child, Stdio};
+use std::time::Duration;
 
 use pointsman_testkit::{
-    Director, Hook, Method, Netns, Plan, Topology, pass_everything, wire::complete_frames,
+    Director, Hook, Method, Netns, Plan, Topology, pass_everything, wait_until,
+    wire::complete_frames,
 };
 
 use crate::common::{PORT, PROGRAM};
@@ -27,6 +29,8 @@ const WAYS: [Way; 2] = [
 ];
 /// Requests by each way.
 const REQUESTS: usize = 20;
+/// How long the last request may take to be written down.
+const LIMIT: Duration = Duration::from_secs(5);
 /// Bytes of a file.
 const SIZE: usize = 16 << 20;
 
@@ -131,7 +135,9 @@ fn the_same_servers_at_once(hook: Hook) {
         }
     }
     for web in &nginx {
-        let logged = web.clients();
+        // A server writes a request down after it has answered.
+        let all = || Some(web.clients()).filter(|logged| logged.len() == REQUESTS);
+        let logged = wait_until("as many requests as by each way", LIMIT, all).unwrap();
         for way in &WAYS {
             let times = logged.iter().filter(|one| *one == way.client).count();
             assert_eq!(times, REQUESTS / 2, "{logged:?}");
