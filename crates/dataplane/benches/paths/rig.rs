@@ -393,8 +393,10 @@ impl Harness {
 
     /// Median of net times of new connections, each flow once, into a table that holds [`WARM`] others.
     pub fn measure_new(&mut self, rig: &mut Rig, serving: &Serving, flows: u32) -> f64 {
-        let traffic = requests(flows + WARM, serving.family, serving.protocol, SYN);
-        let rounds = (200_000 / flows).clamp(3, 15) as usize;
+        let rounds = (200_000 / flows).clamp(3, 15);
+        // Every round has flows of its own: of those it met before a table has hints.
+        let all = rounds * (2 * flows + WARM);
+        let traffic = requests(all, serving.family, serving.protocol, SYN);
         median((0..rounds).map(|_| {
             rig.plane().tables().clear_connections();
             let mut run = |idle, runs| self.run(&rig.way, Target::Xdp, idle, &traffic, runs);
