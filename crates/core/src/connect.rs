@@ -295,7 +295,11 @@ unsafe fn is_own_vip(wanted: *const Wanted) -> bool {
 fn settle_race<T: Tables>(tables: &T, wanted: *const Wanted, mine: u32) -> Outcome {
     // SAFETY: the record is this CPU's.
     let (key, hash) = unsafe { ((*wanted).flow.key, Hash((*wanted).hash)) };
-    let first = tables.search_apart(hash, &key, tables.now(), NO_SLOT);
+    let now = tables.now();
+    let first = match conn::lookup(tables, hash, &key, now, mine) {
+        NO_SLOT => mine,
+        _ => tables.search_apart(hash, &key, now, NO_SLOT),
+    };
     let Some(own) = conn::slot(tables, mine) else {
         return Outcome::refuse(Drop::Internal);
     };
@@ -440,7 +444,7 @@ pub fn make_reply<T: Tables>(tables: &T, index: u32, word: Word, partner: u32) -
         let key = Key::of(class, &*from, &*to, ports, seed);
         (key, key.hash(seed), request)
     };
-    let other = tables.search_apart(hash, &key, now, NO_SLOT);
+    let other = conn::lookup(tables, hash, &key, now, NO_SLOT);
     if other != NO_SLOT
         && let Some(other) = conn::check(tables, other, hash, &key, now)
         && (fullnat || !gives_way(tables, &other))
@@ -502,7 +506,7 @@ pub fn make_reply<T: Tables>(tables: &T, index: u32, word: Word, partner: u32) -
     let tag = conn::publish(tables, claimed, found.slot, hash);
     // Two CPUs may have found the same port free: each publishes, then looks, so that at least one of them
     // sees the other, and leaves it the port.
-    if fullnat && tables.search_apart(hash, &key, now, claimed) != NO_SLOT {
+    if fullnat && conn::lookup(tables, hash, &key, now, claimed) != NO_SLOT {
         tables.kill_apart(claimed, tag);
         return REPLY_REFUSED | Drop::TupleBusy as u32;
     }

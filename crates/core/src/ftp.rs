@@ -450,7 +450,7 @@ unsafe fn expect<T: Tables>(tables: &T, request: &Found, port: Be16, passive: bo
 /// The runtime lives.
 #[inline(always)]
 unsafe fn gives_way<T: Tables>(tables: &T, hash: Hash, key: &Key, server: u32, now: u32) -> bool {
-    let old = tables.search_apart(hash, key, now, conn::NO_SLOT);
+    let old = conn::lookup(tables, hash, key, now, conn::NO_SLOT);
     if old == NO_SLOT {
         return false;
     }

@@ -9,7 +9,7 @@
 
 use crate::addr::Address;
 use crate::atomic;
-use crate::conn::{Key, NO_SLOT};
+use crate::conn::{self, Key, NO_SLOT};
 use crate::drop::Drop;
 use crate::host::Tables;
 use crate::layout::{SERVER_IPV6, ServerRecord, Wanted};
@@ -134,7 +134,7 @@ pub fn attempt<T: Tables>(tables: &T, index: u32) -> u32 {
     unsafe {
         atomic::store(&raw mut (*wanted).lport, u32::from((port as u16).to_be()));
         let key = reply_key(wanted, server, seed);
-        if tables.search_apart(key.hash(seed), &key, tables.now(), NO_SLOT) == NO_SLOT {
+        if conn::lookup(tables, key.hash(seed), &key, tables.now(), NO_SLOT) == NO_SLOT {
             0
         } else {
             TAKEN

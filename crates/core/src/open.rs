@@ -447,7 +447,7 @@ pub fn take_wildcard<T: Tables>(tables: &T) -> u32 {
             proto: (*wanted).flow.key.proto,
         };
         let hash = key.hash(atomic::load(&raw const (*runtime).seed));
-        let found = tables.search_apart(hash, &key, tables.now(), NO_SLOT);
+        let found = conn::lookup(tables, hash, &key, tables.now(), NO_SLOT);
         if found == NO_SLOT {
             return NO_SERVER;
         }

@@ -38,7 +38,7 @@ pub unsafe fn choose<T: Tables>(tables: &T, service: u32, wanted: *mut Wanted) -
         }
         let key = (*wanted).template;
         let hash = key.hash(seed);
-        let index = tables.search_apart(hash, &key, now, conn::NO_SLOT);
+        let index = conn::lookup(tables, hash, &key, now, conn::NO_SLOT);
         if index != NO_SLOT
             && let Some(template) = conn::check(tables, index, hash, &key, now)
         {
@@ -85,7 +85,7 @@ pub(crate) unsafe fn follow<T: Tables>(
         identify(wanted, record, seed);
         (*wanted).template.addresses ^= sip::call_id(wanted);
         let key = (*wanted).template;
-        let mut index = tables.search_apart(key.hash(seed), &key, tables.now(), conn::NO_SLOT);
+        let mut index = conn::lookup(tables, key.hash(seed), &key, tables.now(), conn::NO_SLOT);
         if index == NO_SLOT {
             index = tables.template_apart(server);
         }

@@ -9,6 +9,7 @@ use crate::conn::slot::{FLAG_INACTIVE, NO_PARTNER, Set, Slot, Status, Tag, Word,
 use crate::conn::{Hash, Key};
 use crate::host::Tables;
 use crate::layout::{EVICTIONS, WAYS};
+use crate::mask::less;
 use crate::overload;
 use crate::proto;
 
@@ -43,18 +44,54 @@ pub fn slot<T: Tables>(tables: &T, index: u32) -> Option<Found> {
 
 /// Looks a key up. A slot that lapsed counts as absent.
 ///
-/// One miss where the key lies in the way it prefers; otherwise [`search`] goes on.
+/// One miss where the key lies in the way it prefers; otherwise [`lookup`] goes on.
 #[inline(always)]
 pub fn find<T: Tables>(tables: &T, hash: Hash, key: &Key, now: u32) -> Option<Found> {
     let preferred = hash.first_set(tables.set_mask()) * WAYS + hash.first_way();
     match check(tables, preferred, hash, key, now) {
         Some(found) => Some(found),
-        None => match tables.search_apart(hash, key, now, NO_SLOT) {
+        None => match lookup(tables, hash, key, now, NO_SLOT) {
             NO_SLOT => None,
             // Under a tag of its own: the slot may have been reused since.
             index => check(tables, index, hash, key, now),
         },
     }
+}
+
+/// As [`search`], which most new connections are spared: no hint points to what is not there.
+#[inline(always)]
+pub fn lookup<T: Tables>(tables: &T, hash: Hash, key: &Key, now: u32, but: u32) -> u32 {
+    if is_hinted(tables, hash, but) {
+        tables.search_apart(hash, key, now, but)
+    } else {
+        NO_SLOT
+    }
+}
+
+/// Whether the hints of a hash's two sets point anywhere but to the slot `but`. Without a branch for each.
+#[inline(always)]
+fn is_hinted<T: Tables>(tables: &T, hash: Hash, but: u32) -> bool {
+    const LOWEST: u64 = 0x0001_0001_0001_0001;
+    let mask = tables.set_mask();
+    let mut hinted = 0;
+    for set in [hash.first_set(mask), hash.second_set(mask)] {
+        let Some(hints) = tables.hints(set) else {
+            return false;
+        };
+        for half in 0..2 {
+            // SAFETY: half is below 2.
+            let mut lanes = unsafe { atomic::load(hints.cast::<u64>().add(half as usize)) };
+            if but != NO_SLOT {
+                let here = less(but & !3 ^ (set * WAYS + half * 4), 1);
+                // No hint is 0.
+                lanes &= !(u64::from(here * 0xffff) << ((but & 3) * 16));
+            }
+            // A lane that is alike becomes 0, and the first such lane borrows.
+            let differ = lanes ^ u64::from(hash.hint()).wrapping_mul(LOWEST);
+            hinted |= differ.wrapping_sub(LOWEST) & !differ & LOWEST << 15;
+        }
+    }
+    hinted != 0
 }
 
 /// Looks for a key wherever the hints of its two sets point, passing over the slot `but`; its index or
@@ -160,6 +197,13 @@ pub fn partner<T: Tables>(tables: &T, of: *const Slot, index: u32) -> Option<Fou
 pub fn claim<T: Tables>(tables: &T, hash: Hash, now: u32) -> u32 {
     let mask = tables.set_mask();
     let sets = [hash.first_set(mask), hash.second_set(mask)];
+    let preferred = sets[0] * WAYS + hash.first_way();
+    if let Some(found) = slot(tables, preferred)
+        && Tag::status(found.tag) == Status::Empty
+        && claim_of(&found)
+    {
+        return preferred;
+    }
     for i in 0..2 {
         let set = if i == 0 { sets[0] } else { sets[1] };
         // Somebody else may be faster, once.
