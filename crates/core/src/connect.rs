@@ -15,6 +15,7 @@ use crate::layout::{FIRST_STATE, NextHop, Runtime, ServerRecord, WAYS, Wanted};
 use crate::local;
 use crate::next_hop;
 use crate::open::{self, FTP, NO_SERVICE};
+use crate::overload;
 use crate::proto::{self, sctp, tcp};
 use crate::track;
 
@@ -231,7 +232,7 @@ pub fn fill_request<T: Tables>(
             return true;
         }
         count_in(server, word);
-        tables.evaluate_apart(server_index);
+        overload::update(tables, server_index);
         if word.kind() & KIND_WILDCARD != 0 {
             atomic::store(&raw mut (*runtime).wildcards, 1);
         }

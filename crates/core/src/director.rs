@@ -23,6 +23,7 @@ use crate::open;
 use crate::outgoing;
 use crate::parse::{Flow, Parsed, link, parse};
 use crate::proto::{self, sctp};
+use crate::reuse;
 use crate::track;
 use crate::wide;
 use crate::wire::checksum::Diff;
@@ -248,7 +249,9 @@ pub(crate) fn balance<H: Host, P: Packet, M: Mode>(
     let now = host.now();
     if let Some(found) = conn::find(host, hash, &flow.key, now)
         && (!M::WIDE || wide::is_of(host, packet, flow, found.index))
-        && !(opens(flow) && host.reuse_apart(found.index, found.tag))
+        && !(opens(flow)
+            && reuse::may_give_way(runtime, &found)
+            && host.reuse_apart(found.index, found.tag))
     {
         return established::<H, P, M>(host, packet, flow, runtime, &found, now);
     }

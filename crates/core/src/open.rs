@@ -181,7 +181,8 @@ fn attempt<H: Host, P: Packet>(host: &H, packet: &P) -> Opened {
         // SAFETY: as above.
         let flow = unsafe { wanted_flow(wanted) };
         let opens = may_open(runtime, &flow);
-        if opens {
+        // SAFETY: as above.
+        if opens && unsafe { atomic::load(&raw const (*runtime).wildcards) } != 0 {
             server = host.wildcard_apart();
         }
         if server == NO_SERVER {
@@ -438,9 +439,6 @@ pub fn take_wildcard<T: Tables>(tables: &T) -> u32 {
     };
     // SAFETY: the record is this CPU's, slots found by index lie in the table.
     unsafe {
-        if atomic::load(&raw const (*runtime).wildcards) == 0 {
-            return NO_SERVER;
-        }
         let key = Key {
             addresses: (*wanted).flow.key.addresses,
             ports: (*wanted).flow.key.ports & 0xffff_0000,

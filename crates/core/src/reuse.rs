@@ -2,9 +2,24 @@
 //! `expire_nodest_conn`).
 
 use crate::atomic;
-use crate::conn::{self, FLAG_NO_OUTPUT, Word};
+use crate::conn::{self, FLAG_NO_OUTPUT, Found, Word};
 use crate::host::Tables;
+use crate::layout::Runtime;
 use crate::proto::{self, sctp, tcp};
+
+/// Whether it is worth asking [`gives_way`]: a packet that is sent again, or has just opened its connection, finds
+/// one that has begun.
+#[inline(always)]
+pub(crate) fn may_give_way(runtime: *const Runtime, found: &Found) -> bool {
+    // SAFETY: found slots lie in the table, the runtime record lives as long as the maps.
+    let (word, expires) = unsafe {
+        (
+            Word(atomic::load(&raw const (*found.slot).word)),
+            atomic::load(&raw const (*runtime).settings.expire_nodest_conn) != 0,
+        )
+    };
+    expires || is_over(word, u32::MAX)
+}
 
 /// Whether the connection that a slot held under this tag gives way to a new one, which it does by
 /// being removed.
