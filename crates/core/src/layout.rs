@@ -8,7 +8,7 @@ use crate::addr::{Address, Be16};
 use crate::parse::Flow;
 
 /// Version of this layout, kept in [`Runtime::version`].
-pub const VERSION: u32 = 4;
+pub const VERSION: u32 = 5;
 
 /// Slots in one set of the connection table.
 pub const WAYS: u32 = 8;
@@ -495,6 +495,9 @@ pub struct Wanted {
     pub server: u32,
     /// 1 when the packet is a real server's, and all else here is as if its client had sent it.
     pub outgoing: u32,
+    /// Where services were found last, by a hash of what identifies them: a service's own record says whether
+    /// it still is the one. It spares most new connections the look-up in a hash map.
+    pub recent: [u32; RECENT],
     /// Tag of the FTP control connection whose packet was read and now starts over, else 0.
     pub read: u64,
     /// Keyed hash of `call_id`.
@@ -538,6 +541,9 @@ pub const MAX_CALL_IDS: u32 = 65_536;
 
 /// [`Wanted::state`]: from the packet.
 pub const FIRST_STATE: u32 = u32::MAX;
+
+/// Services that each CPU remembers; a power of two.
+pub const RECENT: usize = 64;
 
 /// Bytes of payload that the FTP and SIP readers see at once.
 pub const TEXT: usize = 512;

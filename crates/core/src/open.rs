@@ -10,8 +10,8 @@ use crate::director::{Verdict, call};
 use crate::drop::Drop;
 use crate::host::{Host, Packet, Route, Tables};
 use crate::layout::{
-    FIRST_STATE, ID_IPV4, ID_IPV6, ID_MARK4, ID_MARK6, NextHop, Runtime, SERVICE_ONE_PACKET,
-    SERVICE_PERSISTENT, ServiceId, Wanted,
+    FIRST_STATE, ID_IPV4, ID_IPV6, ID_MARK4, ID_MARK6, NextHop, RECENT, Runtime,
+    SERVICE_ONE_PACKET, SERVICE_PERSISTENT, ServiceId, Wanted,
 };
 use crate::mask::masked;
 use crate::next_hop;
@@ -315,14 +315,14 @@ pub fn find_service<T: Tables>(tables: &T, mark: u32) -> u32 {
                 marked.vport = Be16::new(0);
                 marked.proto = 0;
                 marked.kind = if wide { ID_MARK6 } else { ID_MARK4 };
-                found = tables.service_index(&marked);
+                found = service_of(tables, wanted, &marked);
                 if found.is_some() {
                     (*wanted).mark = mark;
                 }
             }
         }
         if found.is_none() {
-            found = tables.service_index(&id);
+            found = service_of(tables, wanted, &id);
         }
         if found.is_none()
             && id.proto == ipv4::TCP
@@ -330,15 +330,58 @@ pub fn find_service<T: Tables>(tables: &T, mark: u32) -> u32 {
             && (id.vport.get() == FTP_DATA || id.vport.get() >= UNPRIVILEGED)
         {
             id.vport = Be16::new(FTP);
-            found = tables.service_index(&id);
+            found = service_of(tables, wanted, &id);
         }
         if found.is_none() && atomic::load(&raw const (*runtime).any_port_services) != 0 {
             id.vport = Be16::new(0);
-            found = tables.service_index(&id);
+            found = service_of(tables, wanted, &id);
         }
         let found = found.unwrap_or(NO_SERVICE);
         (*wanted).service = found;
         found
+    }
+}
+
+/// Index of the service with this identity.
+///
+/// # Safety
+/// `wanted` is this CPU's record.
+#[inline(always)]
+unsafe fn service_of<T: Tables>(tables: &T, wanted: *mut Wanted, id: &ServiceId) -> Option<u32> {
+    const SHIFT: u32 = 32 - RECENT.ilog2();
+    let mixed = (id.vip.folded() ^ u32::from(id.vport.raw())).wrapping_mul(0x61c8_8647) >> SHIFT;
+    // SAFETY: passed on to the caller; service records live as long as the maps.
+    unsafe {
+        let at = masked::<{ RECENT as u32 - 1 }>(mixed as usize);
+        let recent = (&raw mut (*wanted).recent).cast::<u32>().add(at);
+        let index = atomic::load(recent);
+        if let Some(record) = tables.service(index)
+            && atomic::load(&raw const (*record).in_use) != 0
+            && is_id(&raw const (*record).id, id)
+        {
+            return Some(index);
+        }
+        let index = tables.service_index(id)?;
+        atomic::store(recent, index);
+        Some(index)
+    }
+}
+
+/// Whether an identity in the maps is this one.
+///
+/// # Safety
+/// `stored` points into the maps.
+#[inline(always)]
+unsafe fn is_id(stored: *const ServiceId, id: &ServiceId) -> bool {
+    // SAFETY: passed on to the caller.
+    unsafe {
+        let mut differ = 0;
+        for i in 0..4 {
+            differ |= atomic::load(&raw const (*stored).vip.0[i]) ^ id.vip.0[i];
+        }
+        differ |= u32::from((*stored).vport.raw() ^ id.vport.raw());
+        differ |= u32::from((*stored).proto ^ id.proto) | u32::from((*stored).kind ^ id.kind);
+        differ == 0
     }
 }
 
