@@ -13,8 +13,8 @@ use pointsman_core::connect::LOOPBACK;
 use pointsman_core::host::Route;
 use pointsman_core::layout::{NextHop, Wanted};
 
-use crate::maps::{EGRESS_IDS, WANTED};
-use crate::tables::cpu;
+use crate::maps::WANTED;
+use crate::tables::{cpu, egress_of};
 
 const AF_INET: u8 = 2;
 const AF_INET6: u8 = 10;
@@ -85,8 +85,7 @@ unsafe fn judge(wanted: *const Wanted, unresolved: Route) -> Route {
     if answer.mac == [0; 3] {
         return unresolved;
     }
-    // SAFETY: values are only ever inserted and removed, never changed.
-    let Some(&egress) = (unsafe { EGRESS_IDS.get(answer.ifindex) }) else {
+    let Some((egress, _)) = egress_of(answer.ifindex) else {
         return unresolved;
     };
     let mtu = if answer.mtu == 0 {

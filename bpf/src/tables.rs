@@ -425,15 +425,10 @@ impl<C: Context> Host for Kernel<'_, C> {
 
     #[inline(always)]
     fn mtu(&self, ifindex: u32) -> u16 {
-        // SAFETY: values are only ever inserted and removed, never changed.
-        let index = unsafe { EGRESS_IDS.get(ifindex).copied() }.unwrap_or(0);
-        match EGRESS.get_ptr(index) {
-            // SAFETY: the pointer is into the map. Index 0 has no MTU.
-            Some(egress) => match unsafe { (*egress).mtu } {
-                mtu @ 1..=0xffff => mtu as u16,
-                _ => u16::MAX,
-            },
-            None => u16::MAX,
+        // SAFETY: the pointer is into the map.
+        match egress_of(ifindex).map(|(_, egress)| unsafe { (*egress).mtu }) {
+            Some(mtu @ 1..=0xffff) => mtu as u16,
+            _ => u16::MAX,
         }
     }
 
@@ -796,6 +791,20 @@ extern "C" fn pm_reuse(index: u32, tag: u64) -> u32 {
 #[unsafe(no_mangle)]
 pub extern "C" fn pm_sctp_change(old: u32, new: u32, len: u32) -> u32 {
     sctp::checksum_change(old, new, len)
+}
+
+/// The entry of an interface among those to leave by, and its number; which mostly is the interface's.
+#[inline(always)]
+pub fn egress_of(ifindex: u32) -> Option<(u32, *const Egress)> {
+    // SAFETY: the pointer is into the map.
+    match EGRESS.get_ptr(ifindex) {
+        Some(egress) if unsafe { (*egress).ifindex } == ifindex => Some((ifindex, egress)),
+        _ => {
+            // SAFETY: values are only ever inserted and removed, never changed.
+            let index = unsafe { EGRESS_IDS.get(ifindex).copied() }?;
+            Some((index, EGRESS.get_ptr(index)?))
+        }
+    }
 }
 
 /// Number of this CPU.

@@ -23,8 +23,8 @@ use pointsman_core::wire::ethernet;
 use pointsman_core::wire::icmp4::Message;
 
 use crate::apart::{NO_SUM, apart, packet_pointer, payload, pointer, programs, seal, sum, wrap};
-use crate::maps::{EGRESS, EGRESS_IDS, XDP_PROGRAMS};
-use crate::tables::{Context, Kernel, pm_sctp_change};
+use crate::maps::XDP_PROGRAMS;
+use crate::tables::{Context, Kernel, egress_of, pm_sctp_change};
 
 /// A frame in XDP.
 pub struct Frame<'a>(&'a XdpContext);
@@ -217,11 +217,8 @@ impl Context for XdpContext {
     /// XDP sees flooded frames too: compare the destination with the interface's own address.
     #[inline(always)]
     fn is_for_us(&self) -> bool {
-        // SAFETY: values are only ever inserted and removed, never changed.
-        let Some(&index) = (unsafe { EGRESS_IDS.get(self.ingress()) }) else {
-            return true;
-        };
-        let (Some(egress), Some(to)) = (EGRESS.get_ptr(index), Frame(self).read::<[u16; 3]>(0))
+        let (Some((_, egress)), Some(to)) =
+            (egress_of(self.ingress()), Frame(self).read::<[u16; 3]>(0))
         else {
             return true;
         };
