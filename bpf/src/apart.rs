@@ -5,7 +5,9 @@
 use core::ffi::c_void;
 use core::mem::MaybeUninit;
 
-use aya_ebpf::helpers::generated::bpf_csum_diff;
+use aya_ebpf::helpers::generated::{bpf_csum_diff, bpf_tail_call};
+use aya_ebpf::maps::ProgramArray;
+use pointsman_core::director::call;
 use pointsman_core::forward::tunnel::{self, Seal};
 use pointsman_core::host::{Packet, Tables};
 use pointsman_core::mask::masked;
@@ -46,6 +48,56 @@ pub fn pointer<T>(start: usize, end: usize, at: usize) -> Option<*mut T> {
         return None;
     }
     Some((start + at) as *mut T)
+}
+
+/// Goes on in one of the director's programs; returns only where there is none.
+///
+/// The kernel makes a call whose number is a constant a plain jump. With another it jumps indirectly, which where
+/// speculation is to be kept in check takes as long as a look-up.
+///
+/// # Safety
+/// Called from a program's entry function with its context and programs of its kind.
+#[inline(always)]
+pub unsafe fn tail_call(ctx: *mut c_void, programs: &ProgramArray, program: u32) {
+    // SAFETY: passed on to the caller.
+    unsafe {
+        match program {
+            call::DIRECTOR => tail_call_constant::<{ call::DIRECTOR }>(ctx, programs),
+            call::OPEN => tail_call_constant::<{ call::OPEN }>(ctx, programs),
+            call::WIDE => tail_call_constant::<{ call::WIDE }>(ctx, programs),
+            _ => {
+                bpf_tail_call(ctx, (&raw const *programs).cast_mut().cast(), program);
+            }
+        }
+    }
+}
+
+/// By an instruction of its own, or the compiler would make one call of all.
+///
+/// # Safety
+/// As [`tail_call`].
+#[inline(always)]
+unsafe fn tail_call_constant<const PROGRAM: u32>(ctx: *mut c_void, programs: &ProgramArray) {
+    #[cfg(target_arch = "bpf")]
+    // SAFETY: passed on to the caller; helpers leave r6 to r9 as they are.
+    unsafe {
+        core::arch::asm!(
+            "r3 = {program}",
+            "call 12",
+            program = const PROGRAM,
+            inlateout("r1") ctx => _,
+            inlateout("r2") programs => _,
+            lateout("r0") _,
+            lateout("r3") _,
+            lateout("r4") _,
+            lateout("r5") _,
+        );
+    }
+    #[cfg(not(target_arch = "bpf"))]
+    // SAFETY: passed on to the caller.
+    unsafe {
+        bpf_tail_call(ctx, (&raw const *programs).cast_mut().cast(), PROGRAM);
+    }
 }
 
 /// Bytes that [`sum`] looks at in one go.

@@ -33,7 +33,9 @@ use pointsman_core::wire::checksum::Diff;
 use pointsman_core::wire::icmp4::Message;
 use pointsman_core::wire::{ethernet, ipv4, ipv6};
 
-use crate::apart::{NO_SUM, apart, packet_pointer, payload, pointer, programs, seal, sum, wrap};
+use crate::apart::{
+    NO_SUM, apart, packet_pointer, payload, pointer, programs, seal, sum, tail_call, wrap,
+};
 use crate::maps::{FRAGMENTS_HELD, RUNTIME, TC_PROGRAMS, WANTED};
 use crate::tables::{Context, Kernel, cpu, pm_sctp_change};
 
@@ -576,8 +578,8 @@ extern "C" fn hold(ctx: *mut c_void) -> u32 {
 /// Goes on in another program.
 #[inline(always)]
 fn go_on(ctx: &TcContext, program: u32) -> i32 {
-    // SAFETY: called from the entry function; returns only when the slot is empty.
-    unsafe { TC_PROGRAMS.tail_call(ctx, program) };
+    // SAFETY: called from the entry function.
+    unsafe { tail_call(ctx.as_ptr(), &TC_PROGRAMS, program) };
     SHOT
 }
 

@@ -22,7 +22,9 @@ use pointsman_core::next_hop::Refreshed;
 use pointsman_core::wire::ethernet;
 use pointsman_core::wire::icmp4::Message;
 
-use crate::apart::{NO_SUM, apart, packet_pointer, payload, pointer, programs, seal, sum, wrap};
+use crate::apart::{
+    NO_SUM, apart, packet_pointer, payload, pointer, programs, seal, sum, tail_call, wrap,
+};
 use crate::maps::XDP_PROGRAMS;
 use crate::tables::{Context, Kernel, egress_of, pm_sctp_change};
 
@@ -362,8 +364,8 @@ fn act(ctx: &XdpContext, frame: &mut Frame<'_>, verdict: Verdict) -> u32 {
 /// Goes on in another program.
 #[inline(always)]
 fn go_on(ctx: &XdpContext, program: u32) -> u32 {
-    // SAFETY: called from the entry function; returns only when the slot is empty.
-    unsafe { XDP_PROGRAMS.tail_call(ctx, program) };
+    // SAFETY: called from the entry function.
+    unsafe { tail_call(ctx.as_ptr(), &XDP_PROGRAMS, program) };
     xdp_action::XDP_ABORTED
 }
 
