@@ -6,7 +6,7 @@
 
 use crate::addr::Be16;
 use crate::conn::Key;
-use crate::host::Packet;
+use crate::host::{Packet, get};
 use crate::proto;
 use crate::wire::{ethernet, ipv4, ipv6, tcp, udp};
 
@@ -176,15 +176,11 @@ fn parse_ipv6<P: Packet>(packet: &P, l3: usize, seed: [u64; 2]) -> Parsed {
 /// The addresses of the IPv6 header at `l3` as [`Key::addresses`] has them.
 #[inline(always)]
 pub fn wide_addresses<P: Packet>(packet: &P, l3: usize, seed: [u64; 2]) -> Option<u64> {
-    Some(Key::fold(
-        [
-            packet.read::<u64>(l3 + ipv6::SOURCE)?,
-            packet.read::<u64>(l3 + ipv6::SOURCE + 8)?,
-            packet.read::<u64>(l3 + ipv6::DESTINATION)?,
-            packet.read::<u64>(l3 + ipv6::DESTINATION + 8)?,
-        ],
-        seed,
-    ))
+    // The one lies behind the other.
+    let halves = packet.pointer::<[u64; 4]>(l3 + ipv6::SOURCE)?.cast::<u64>();
+    // SAFETY: pointer() checked the bounds.
+    let half = |i| unsafe { get(halves.add(i)) };
+    Some(Key::fold([half(0), half(1), half(2), half(3)], seed))
 }
 
 /// What a packet is whose transport header is not a TCP or UDP header as it should be.

@@ -30,16 +30,20 @@ fn differs<T: Tables, P: Packet>(
     source_at: usize,
     destination_at: usize,
     slot: u32,
-) -> Option<u32> {
+) -> Option<u64> {
     let wide = tables.wide(slot)?;
-    let source = packet.pointer::<Address>(source_at)?.cast::<u32>();
-    let destination = packet.pointer::<Address>(destination_at)?.cast::<u32>();
+    let source = packet.pointer::<Address>(source_at)?.cast::<u64>();
+    let destination = packet.pointer::<Address>(destination_at)?.cast::<u64>();
     let mut differ = 0;
-    for i in 0..4 {
-        // SAFETY: the record lies in the map, pointer() checked the bounds.
-        unsafe {
-            differ |= get(source.add(i)) ^ atomic::load(&raw const (*wide).source.0[i]);
-            differ |= get(destination.add(i)) ^ atomic::load(&raw const (*wide).destination.0[i]);
+    // SAFETY: the record lies in the map and begins with both addresses, pointer() checked the bounds.
+    unsafe {
+        let kept = [
+            (&raw const (*wide).source).cast::<u64>(),
+            (&raw const (*wide).destination).cast::<u64>(),
+        ];
+        for i in 0..2 {
+            differ |= get(source.add(i)) ^ atomic::load(kept[0].add(i));
+            differ |= get(destination.add(i)) ^ atomic::load(kept[1].add(i));
         }
     }
     Some(differ)

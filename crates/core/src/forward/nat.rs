@@ -102,14 +102,14 @@ pub(crate) fn replace_address<P: Packet>(
     at: usize,
     new: *const Address,
 ) -> Option<Diff> {
-    let words = packet.pointer::<Address>(at)?.cast::<u32>();
+    let halves = packet.pointer::<Address>(at)?.cast::<u64>();
     let mut diff = Diff::NONE;
-    for i in 0..4 {
-        // SAFETY: the address lies in a map, pointer() checked the bounds.
+    for i in 0..2 {
+        // SAFETY: the address lies in a map, at a multiple of 8 bytes; pointer() checked the bounds.
         unsafe {
-            let new = atomic::load(&raw const (*new).0[i]);
-            diff = diff.and(Diff::of32(get(words.add(i)), new));
-            put(words.add(i), new);
+            let new = atomic::load(new.cast::<u64>().add(i));
+            diff = diff.and(Diff::of64(get(halves.add(i)), new));
+            put(halves.add(i), new);
         }
     }
     Some(diff)

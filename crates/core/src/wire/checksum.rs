@@ -20,6 +20,12 @@ impl Diff {
         Self(u64::from(!old) + u64::from(new))
     }
 
+    /// Two words at once, one behind the other.
+    #[inline(always)]
+    pub fn of64(old: u64, new: u64) -> Self {
+        Self::of32(old as u32, new as u32).and(Self::of32((old >> 32) as u32, (new >> 32) as u32))
+    }
+
     /// From an accumulator as [`Diff::raw`] gives it.
     #[inline(always)]
     pub fn from_raw(raw: u32) -> Self {
