@@ -118,16 +118,14 @@ impl Packet for Skb<'_> {
             0
         };
         // SAFETY: the context is the program's own.
-        let code = unsafe {
-            bpf_l4_csum_replace(self.raw(), at as u32, 0, u64::from(ports.raw()), zero)
-                | bpf_l4_csum_replace(
-                    self.raw(),
-                    at as u32,
-                    0,
-                    u64::from(addresses.raw()),
-                    zero | u64::from(BPF_F_PSEUDO_HDR),
-                )
+        let replace = |diff: Diff, flags| unsafe {
+            bpf_l4_csum_replace(self.raw(), at as u32, 0, diff.raw().into(), flags)
         };
+        // Mostly a server's port is its service's.
+        if !ports.is_none() && replace(ports, zero) != 0 {
+            return None;
+        }
+        let code = replace(addresses, zero | u64::from(BPF_F_PSEUDO_HDR));
         (code == 0).then_some(())
     }
 

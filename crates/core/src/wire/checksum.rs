@@ -44,6 +44,12 @@ impl Diff {
         Self(new.into())
     }
 
+    /// True when nothing changed: both zeros of one's complement.
+    #[inline(always)]
+    pub fn is_none(self) -> bool {
+        self.raw().wrapping_add(1) <= 1
+    }
+
     /// The other way round: what was added is taken away.
     #[inline(always)]
     pub fn reversed(self) -> Self {
@@ -132,5 +138,6 @@ mod tests {
         let new = u32::from_ne_bytes([192, 168, 0, 10]);
         bytes[12..16].copy_from_slice(&new.to_ne_bytes());
         assert_eq!(Diff::of32(old, new).apply(before), of_bytes(&bytes));
+        assert!(!Diff::of32(old, new).is_none() && Diff::of32(old, old).is_none());
     }
 }
