@@ -100,7 +100,7 @@ pub fn connect<T: Tables>(
         };
     }
     // SAFETY: as above.
-    let claimed = tables.claim_apart(Hash(unsafe { (*wanted).hash }), tables.now());
+    let claimed = conn::take_place(tables, Hash(unsafe { (*wanted).hash }), tables.now());
     if claimed == NO_SLOT {
         return Outcome::refuse(Drop::TableFull);
     }
@@ -452,7 +452,7 @@ pub fn make_reply<T: Tables>(tables: &T, index: u32, word: Word, partner: u32) -
     {
         return REPLY_REFUSED | Drop::TupleBusy as u32;
     }
-    let claimed = tables.claim_apart(hash, now);
+    let claimed = conn::take_place(tables, hash, now);
     if claimed == NO_SLOT {
         return REPLY_REFUSED | Drop::TableFull as u32;
     }

@@ -203,7 +203,7 @@ pub fn make_template<T: Tables>(tables: &T, server: u32) -> u32 {
         let seed = atomic::load(&raw const (*runtime).seed);
         let key = (*wanted).template;
         let hash = key.hash(seed);
-        let claimed = tables.claim_apart(hash, now);
+        let claimed = conn::take_place(tables, hash, now);
         if claimed == NO_SLOT {
             return NO_SLOT;
         }

@@ -12,6 +12,6 @@ pub use slot::{
 };
 pub use table::{
     Found, NO_SLOT, check, claim, evictable, find, free, has_children, kill, lookup, parent,
-    search, slot, take,
+    search, slot, take, take_place,
 };
 pub(crate) use table::{leave_parent, partner, publish, release};

@@ -188,6 +188,16 @@ pub fn partner<T: Tables>(tables: &T, of: *const Slot, index: u32) -> Option<Fou
     (Tag::status(other.tag) == Status::Ready && back == index).then_some(other)
 }
 
+/// As [`claim`], which is spared where the way that the key prefers is free.
+#[inline(always)]
+pub fn take_place<T: Tables>(tables: &T, hash: Hash, now: u32) -> u32 {
+    let preferred = hash.first_set(tables.set_mask()) * WAYS + hash.first_way();
+    match slot(tables, preferred) {
+        Some(found) if Tag::status(found.tag) == Status::Empty && claim_of(&found) => preferred,
+        _ => tables.claim_apart(hash, now),
+    }
+}
+
 /// Takes a slot for a new key: a free or lapsed one of the first set, then of the second; else the
 /// half-open, closing or UDP connection of either set, in this order, that lapses first. [`NO_SLOT`] when every slot
 /// holds an established connection. What was there is removed with its other direction.
@@ -197,13 +207,6 @@ pub fn partner<T: Tables>(tables: &T, of: *const Slot, index: u32) -> Option<Fou
 pub fn claim<T: Tables>(tables: &T, hash: Hash, now: u32) -> u32 {
     let mask = tables.set_mask();
     let sets = [hash.first_set(mask), hash.second_set(mask)];
-    let preferred = sets[0] * WAYS + hash.first_way();
-    if let Some(found) = slot(tables, preferred)
-        && Tag::status(found.tag) == Status::Empty
-        && claim_of(&found)
-    {
-        return preferred;
-    }
     for i in 0..2 {
         let set = if i == 0 { sets[0] } else { sets[1] };
         // Somebody else may be faster, once.
