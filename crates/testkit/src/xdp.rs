@@ -18,13 +18,24 @@ const BPF_TCX_EGRESS: u32 = 47;
 const IFLA_XDP: u16 = 43;
 const IFLA_XDP_FD: u16 = 1;
 const IFLA_XDP_FLAGS: u16 = 3;
-const XDP_FLAGS_DRV_MODE: u32 = 1 << 2;
+
+/// Who runs an XDP program.
+#[derive(Clone, Copy)]
+pub(crate) enum Mode {
+    /// The stack, for every kind of interface.
+    Generic = 1 << 1,
+    /// The driver.
+    Native = 1 << 2,
+}
 
 /// `r0 = XDP_PASS; exit`.
-static PASS: [u64; 2] = [
-    u64::from_le_bytes([0xb7, 0, 0, 0, 2, 0, 0, 0]),
-    u64::from_le_bytes([0x95, 0, 0, 0, 0, 0, 0, 0]),
-];
+const PASS: [u64; 2] = [instruction(0xb7, 0, 0, 0, 2), instruction(0x95, 0, 0, 0, 0)];
+
+/// An eBPF instruction: code, destination and source register, offset, number.
+pub(crate) const fn instruction(code: u8, to: u8, from: u8, offset: i16, number: i32) -> u64 {
+    let number = (number as u32 as u64) << 32;
+    code as u64 | (to as u64) << 8 | (from as u64) << 12 | (offset as u16 as u64) << 16 | number
+}
 
 #[repr(C)]
 #[derive(Default)]
@@ -54,12 +65,21 @@ struct ProgQuery {
 /// # Errors
 /// When the kernel refuses the program or the interface cannot carry it.
 pub fn pass_everything(netns: &Netns, interface: &str) -> Result<(), Error> {
+    put(netns, interface, &load(&PASS)?, Mode::Native)
+}
+
+/// Attaches an XDP program in the place of any other of that mode.
+pub(crate) fn put(
+    netns: &Netns,
+    interface: &str,
+    program: &OwnedFd,
+    mode: Mode,
+) -> Result<(), Error> {
     let index = netns.index(interface)?;
-    let program = load().map_err(Error::os("loading an XDP_PASS program"))?;
     netns
-        .run(|| attach(index, &program))
+        .run(|| attach(index, program, mode))
         .map_err(Error::os(format!(
-            "attaching XDP_PASS to {interface} in {}",
+            "attaching an XDP program to {interface} in {}",
             netns.name()
         )))
 }
@@ -97,19 +117,22 @@ fn count_tcx(target_ifindex: u32, attach_type: u32) -> u32 {
     if status < 0 { 0 } else { query.prog_cnt }
 }
 
-fn load() -> io::Result<OwnedFd> {
+/// Loads an XDP program.
+pub(crate) fn load(program: &[u64]) -> Result<OwnedFd, Error> {
     let mut load = ProgLoad {
         prog_type: BPF_PROG_TYPE_XDP,
-        insn_cnt: PASS.len() as u32,
-        insns: PASS.as_ptr() as u64,
+        insn_cnt: program.len() as u32,
+        insns: program.as_ptr() as u64,
         license: c"Dual MIT/GPL".as_ptr() as u64,
         ..ProgLoad::default()
     };
-    // SAFETY: both pointers are to statics; the descriptor is owned at once.
+    // SAFETY: both pointers outlive the call; the descriptor is owned at once.
     unsafe {
         match bpf(BPF_PROG_LOAD, &mut load) {
             fd if fd >= 0 => Ok(OwnedFd::from_raw_fd(fd as i32)),
-            _ => Err(io::Error::last_os_error()),
+            _ => Err(Error::os("loading an XDP program")(
+                io::Error::last_os_error(),
+            )),
         }
     }
 }
@@ -118,7 +141,7 @@ fn load() -> io::Result<OwnedFd> {
 ///
 /// # Safety
 /// Pointers in `attributes` must be valid for what `command` does with them.
-unsafe fn bpf<T>(command: c_long, attributes: &mut T) -> c_long {
+pub(crate) unsafe fn bpf<T>(command: c_long, attributes: &mut T) -> c_long {
     // SAFETY: the caller's promise; the size is that of the structure.
     unsafe {
         libc::syscall(
@@ -131,9 +154,9 @@ unsafe fn bpf<T>(command: c_long, attributes: &mut T) -> c_long {
 }
 
 /// RTM_SETLINK with IFLA_XDP, in the calling thread's namespace.
-fn attach(index: u32, program: &OwnedFd) -> io::Result<()> {
+fn attach(index: u32, program: &OwnedFd, mode: Mode) -> io::Result<()> {
     let mut nested = attribute(IFLA_XDP_FD, program.as_raw_fd() as u32);
-    nested.extend(attribute(IFLA_XDP_FLAGS, XDP_FLAGS_DRV_MODE));
+    nested.extend(attribute(IFLA_XDP_FLAGS, mode as u32));
     let length = 16 + 16 + 4 + nested.len() as u32;
     let mut message = Vec::new();
     message.extend(length.to_ne_bytes());
