@@ -1,6 +1,8 @@
 //! `cargo xtask compare`: Pointsman beside nftables, HAProxy and the kernel's IPVS, into `docs/benchmarks.md`.
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
+use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -11,20 +13,34 @@ use crate::cargo;
 use crate::page;
 use crate::setup::{self, Purpose};
 use crate::sh;
-use crate::vm::{self, Kernel};
+use crate::vm::{self, Accelerator, Kernel};
 
-/// The part of the page that is replaced.
-const BEGIN: &str = "<!-- begin: written by cargo xtask compare -->";
-const END: &str = "<!-- end of comparison -->";
+/// The parts of the page that are replaced: what was measured here, and in guests.
+const HERE: [&str; 2] = [
+    "<!-- begin: written by cargo xtask compare -->",
+    "<!-- end of comparison -->",
+];
+const GUESTS: [&str; 2] = [
+    "<!-- begin: written by cargo xtask compare --kernel -->",
+    "<!-- end of comparison in guests -->",
+];
+/// What of ours is judged, and by whom.
+const OURS: &str = "Pointsman, XDP";
+const THEIRS: &str = "IPVS";
+/// How many times as much is wanted, of which units.
+const AIMS: [(&str, f64); 2] = [("Mpps", 3.0), ("new connections/s", 1.5)];
 
 /// Measure Pointsman beside other balancers and write the medians into docs/benchmarks.md.
 #[derive(clap::Args)]
 pub struct Args {
-    /// Also in a guest with this kernel, which has IPVS; may be repeated.
+    /// Not here, but in a guest with this kernel, which has IPVS: only floods of packets; may be repeated.
     #[arg(long = "kernel", value_enum)]
     kernels: Vec<Kernel>,
+    /// Who executes a guest's instructions.
+    #[arg(long, value_enum, default_value = "tcg")]
+    accelerator: Accelerator,
     /// How many seconds a guest may live.
-    #[arg(long, default_value_t = 1800)]
+    #[arg(long, default_value_t = 3600)]
     timeout: u64,
     /// How often each is measured; the medians count.
     #[arg(long, default_value_t = 3)]
@@ -34,10 +50,9 @@ pub struct Args {
     print: bool,
 }
 
-/// Runs the bench `balancers` here, and in guests.
+/// Runs the bench `balancers` here, or in guests.
 pub fn main(args: &Args) -> Result<()> {
     setup::ensure(Purpose::Compare)?;
-    setup::require_root("making network namespaces")?;
     let build = [
         "bench",
         "--locked",
@@ -48,77 +63,135 @@ pub fn main(args: &Args) -> Result<()> {
         "balancers",
     ];
     let balancers = cargo::executable(&build, "balancers")?;
-    let output = sh::command(&balancers)
-        .arg(format!("rounds={}", args.rounds))
-        .stderr(Stdio::inherit())
-        .output()
-        .context("starting the bench")?;
-    if !output.status.success() {
-        bail!("the bench failed");
-    }
-    let release = sh::read(sh::command("uname").arg("-r"))?;
     let rounds = match args.rounds {
         1 => "once".to_owned(),
         more => format!("medians of {more} rounds"),
     };
-    let mut text = format!(
-        "On Linux {}, {rounds}:\n\n{}",
-        release.trim(),
-        table(&output.stdout)?
-    );
+    let word = format!("rounds={}", args.rounds);
+    let (mut text, [begin, end]) = if args.kernels.is_empty() {
+        (here(&balancers, &word, &rounds)?, HERE)
+    } else {
+        (String::new(), GUESTS)
+    };
     for &kernel in &args.kernels {
         let options = vm::Options {
             timeout: Duration::from_secs(args.timeout),
+            accelerator: args.accelerator,
+            stream: true,
             ..vm::Options::default()
         };
-        // Emulated: once is long enough, and what iperf3 and wrk do is lost in their own cost.
-        let words = ["packets", "rounds=1"].map(str::to_owned);
+        // What iperf3 and wrk do is lost in their own cost, where it is emulated.
+        let words = ["packets", "connections", &word].map(str::to_owned);
         let command = [&[balancers.display().to_string()], &words[..]].concat();
         let output = vm::run(kernel, &command, &options)?;
         if output.status != 0 {
-            bail!("under {kernel}: {}", output.stderr);
+            bail!("the bench failed under {kernel}");
         }
-        let table = table(output.stdout.as_bytes())?;
+        let how = match args.accelerator {
+            Accelerator::Tcg => "emulated",
+            Accelerator::Kvm => "virtual",
+        };
+        let tables = tables(output.stdout.as_bytes())?;
+        let gap = if text.is_empty() { "" } else { "\n" };
         let _ = write!(
             text,
-            "\nIn an emulated guest with Linux {kernel}, once:\n\n{table}"
+            "{gap}In a guest with Linux {kernel} and {} {how} processors, {rounds}:\n\n{tables}",
+            options.cpus
         );
     }
     println!("{text}");
     if args.print {
         return Ok(());
     }
-    page::replace(BEGIN, END, &text)
+    page::replace(begin, end, &text)
 }
 
-/// The bench's JSON as Markdown: a table for each network, a row for each balancer.
-fn table(json: &[u8]) -> Result<String> {
-    let rows: Vec<Value> = serde_json::from_slice(json).context("what the bench printed")?;
-    fn of<'a>(row: &'a Value, key: &str) -> &'a str {
-        row[key].as_str().unwrap_or_default()
+/// Measures on this machine.
+fn here(balancers: &Path, word: &str, rounds: &str) -> Result<String> {
+    setup::require_root("making network namespaces")?;
+    let mut bench = sh::command(balancers);
+    let output = bench.arg(word).stderr(Stdio::inherit()).output();
+    let output = output.context("starting the bench")?;
+    if !output.status.success() {
+        bail!("the bench failed");
     }
-    let distinct = |key: &str| {
-        let mut names: Vec<&str> = Vec::new();
-        for name in rows.iter().map(|row| of(row, key)) {
-            if !names.contains(&name) {
+    let release = sh::read(sh::command("uname").arg("-r"))?;
+    let tables = tables(&output.stdout)?;
+    Ok(format!(
+        "On Linux {}, {rounds}:\n\n{tables}",
+        release.trim()
+    ))
+}
+
+/// What the bench prints.
+struct Figures(Vec<Value>);
+
+impl Figures {
+    /// Different values of a key among the rows of a network, or of all; in their order.
+    fn distinct(&self, key: &str, network: Option<&str>) -> Vec<&str> {
+        let mut names = Vec::new();
+        for row in &self.0 {
+            let name = row[key].as_str().unwrap_or_default();
+            let here = network.is_none_or(|network| row["network"] == network);
+            if here && !names.contains(&name) {
                 names.push(name);
             }
         }
         names
-    };
-    let units = distinct("unit");
-    let columns: Vec<_> = units.iter().map(|unit| unit.to_string()).collect();
-    let tables = distinct("network").into_iter().map(|network| {
+    }
+
+    fn value(&self, network: &str, balancer: &str, unit: &str) -> Option<f64> {
+        let wanted = [("network", network), ("balancer", balancer), ("unit", unit)];
+        let is_it = |row: &&Value| wanted.iter().all(|&(key, value)| row[key] == value);
+        self.0.iter().find(is_it)?["value"].as_f64()
+    }
+}
+
+/// The bench's JSON as Markdown: a table for each network, a row for each balancer; verdicts, where
+/// there is IPVS.
+fn tables(json: &[u8]) -> Result<String> {
+    let rows = serde_json::from_slice(json).context("what the bench printed")?;
+    let figures = Figures(rows);
+    let networks = figures.distinct("network", None);
+    let tables = networks.iter().map(|network| {
+        let units = figures.distinct("unit", Some(network));
+        let columns: Vec<_> = units.iter().map(|unit| unit.to_string()).collect();
         let cell = |balancer: &str, at: usize| {
-            let same = |row: &&Value| {
-                let keys = ["network", "balancer", "unit"].map(|key| of(row, key));
-                keys == [network, balancer, units[at]]
-            };
-            rows.iter().find(same)?["value"].as_f64().map(significant)
+            let value = figures.value(network, balancer, units[at]);
+            value.map(significant)
         };
-        page::table(network, &columns, &distinct("balancer"), cell)
+        let balancers = figures.distinct("balancer", Some(network));
+        page::table(network, &columns, &balancers, cell)
     });
-    Ok(tables.collect::<Vec<_>>().join("\n"))
+    let mut tables: Vec<_> = tables.collect();
+    tables.extend(verdicts(&figures, &networks));
+    Ok(tables.join("\n"))
+}
+
+/// A table that judges: in each network, each aim that was measured.
+fn verdicts(figures: &Figures, networks: &[&str]) -> Option<String> {
+    let mut judged = BTreeMap::new();
+    for network in networks {
+        for (unit, aim) in AIMS {
+            let value = |balancer| figures.value(network, balancer, unit);
+            if let Some((ours, theirs)) = value(OURS).zip(value(THEIRS)) {
+                // As it is printed.
+                let ratio = (ours / theirs * 100.0).round() / 100.0;
+                let met = if ratio >= aim { "yes" } else { "**no**" };
+                let cells = [format!("≥ {aim}"), format!("{ratio:.2}"), met.to_owned()];
+                judged.insert(format!("{network}: {unit}"), cells);
+            }
+        }
+    }
+    let rows: Vec<_> = judged.keys().map(String::as_str).collect();
+    let columns = ["aim", "measured", "met"].map(str::to_owned);
+    let title = format!("{OURS}, to {THEIRS}");
+    let table = || {
+        page::table(&title, &columns, &rows, |row, at| {
+            Some(judged[row][at].clone())
+        })
+    };
+    (!rows.is_empty()).then(table)
 }
 
 /// Three digits.
@@ -140,8 +213,21 @@ mod tests {
             {"network": "M", "balancer": "B", "unit": "Mpps", "value": 2.0}]"#;
         let wanted = "| N | Mpps | connections/s |\n|---|---:|---:|\n\
             | A | 0.512 | 12346 |\n| B | – | 100.0 |\n\n\
-            | M | Mpps | connections/s |\n|---|---:|---:|\n| B | 2.00 | – |\n";
-        assert_eq!(table(json).unwrap(), wanted);
-        assert!(table(b"{}").is_err());
+            | M | Mpps |\n|---|---:|\n| B | 2.00 |\n";
+        assert_eq!(tables(json).unwrap(), wanted);
+        assert!(tables(b"{}").is_err());
+    }
+
+    #[test]
+    fn what_is_measured_of_both_is_judged() {
+        let json = br#"[
+            {"network": "N", "balancer": "Pointsman, XDP", "unit": "Mpps", "value": 2.996},
+            {"network": "N", "balancer": "IPVS", "unit": "Mpps", "value": 1.0},
+            {"network": "N", "balancer": "IPVS", "unit": "Gbit/s", "value": 1.0},
+            {"network": "M", "balancer": "Pointsman, XDP", "unit": "new connections/s", "value": 14},
+            {"network": "M", "balancer": "IPVS", "unit": "new connections/s", "value": 10}]"#;
+        let wanted = "\n| Pointsman, XDP, to IPVS | aim | measured | met |\n|---|---:|---:|---:|\n\
+            | M: new connections/s | ≥ 1.5 | 1.40 | **no** |\n| N: Mpps | ≥ 3 | 3.00 | yes |\n";
+        assert!(tables(json).unwrap().ends_with(wanted));
     }
 }

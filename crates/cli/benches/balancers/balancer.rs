@@ -6,21 +6,26 @@ use std::net::Ipv4Addr;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-use pointsman_testkit::{Director, Hook, Topology};
+use pointsman_testkit::{Director, Hook, Method, Topology};
 use tempfile::TempDir;
 
+use crate::Network;
 use crate::measure::{BULK, Measure, PACKETS, WEB};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_pointsman");
 /// The original, which speaks to the kernel.
 const IPVSADM: &str = "/usr/sbin/ipvsadm";
+/// Places in our table of connections: two of each million that a flood opens by NAT, and as many again.
+const SLOTS: &str = "4194304";
+/// Chains of IPVS's, as a power of two: one for each of that million.
+const CHAINS: &str = "conn_tab_bits=20";
 
 /// A balancer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Balancer {
-    /// Ours, by NAT.
+    /// Ours.
     Pointsman(Hook),
-    /// The kernel's IPVS, by NAT.
+    /// The kernel's IPVS.
     Ipvs,
     /// Destination NAT by nftables, numgen over a map.
     Nftables,
@@ -41,7 +46,12 @@ impl fmt::Display for Balancer {
 }
 
 /// Services: protocol, port, and how many of the servers.
-const SERVICES: [(char, u16, usize); 3] = [('t', WEB, 2), ('t', BULK, 1), ('u', PACKETS, 2)];
+const SERVICES: [(char, u16, usize); 4] = [
+    ('t', WEB, 2),
+    ('t', BULK, 1),
+    ('u', PACKETS, 2),
+    ('t', PACKETS, 2),
+];
 
 impl Balancer {
     /// All of them.
@@ -55,21 +65,26 @@ impl Balancer {
 
     /// Whether this machine has it.
     pub fn is_there(self) -> bool {
-        let ipvs = || {
-            let loaded = Command::new("modprobe").args(["-q", "ip_vs_rr"]).status();
-            loaded.is_ok_and(|status| status.success()) && Path::new(IPVSADM).exists()
+        let load = |module: &[&str]| {
+            let loaded = Command::new("modprobe").arg("-q").args(module).status();
+            loaded.is_ok_and(|status| status.success())
         };
-        self != Self::Ipvs || ipvs()
+        let ipvs = || load(&["ip_vs", CHAINS]) && load(&["ip_vs_rr"]);
+        self != Self::Ipvs || Path::new(IPVSADM).exists() && ipvs()
     }
 
-    /// Whether it works in a network whose frames are whole or not.
-    pub fn is_for(self, whole: bool) -> bool {
-        self != Self::Pointsman(Hook::Xdp) || whole
-    }
-
-    /// Whether it does what is measured.
-    pub fn does(self, measure: &Measure) -> bool {
-        self != Self::HaProxy || *measure != Measure::Packets
+    /// Whether it does what is measured, in such a network.
+    pub fn does(self, measure: Measure, network: &Network) -> bool {
+        if measure.is_flood() && !network.whole {
+            return false;
+        }
+        match self {
+            Self::Pointsman(Hook::Xdp) => network.whole,
+            Self::Pointsman(Hook::Tc) | Self::Ipvs => true,
+            // The machine bounds how many connections it tracks.
+            Self::Nftables => network.method == Method::Nat && measure != Measure::Connections,
+            Self::HaProxy => network.method == Method::Nat && !measure.is_flood(),
+        }
     }
 }
 
@@ -90,7 +105,10 @@ impl<'a> Running<'a> {
         };
         match balancer {
             Balancer::Pointsman(hook) => {
-                let director = Director::start(PROGRAM, &net.director, hook).expect("a director");
+                let director = Director::new(PROGRAM, &net.director);
+                let start = ["director", "start", "--connections", SLOTS, "--hook"];
+                let start = [&start[..], &[hook.word()]].concat();
+                director.run(&start).expect("a director");
                 for line in running.rules() {
                     director.ipvsadm(&line).expect("a rule");
                 }
@@ -114,10 +132,15 @@ impl<'a> Running<'a> {
     /// ipvsadm's lines.
     fn rules(&self) -> Vec<String> {
         let mut lines = Vec::new();
+        let method = match self.net.method {
+            Method::Nat => "-m",
+            Method::DirectRouting => "-g",
+            Method::Tunnel => "-i",
+        };
         for (letter, port, count) in SERVICES {
             let service = format!("-{letter} {}:{port}", self.net.vip);
             lines.push(format!("-A {service} -s rr"));
-            let server = |rip| format!("-a {service} -r {rip}:{port} -m");
+            let server = |rip| format!("-a {service} -r {rip}:{port} {method}");
             lines.extend(self.addrs(count).map(server));
         }
         lines

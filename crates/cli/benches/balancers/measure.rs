@@ -1,14 +1,15 @@
-//! What is measured, by programs that everybody knows: iperf3, wrk with nginx; small packets by a packet socket.
+//! What is measured: by programs that everybody knows, iperf3 and wrk with nginx, and by a flood of small packets.
 
 use std::fs;
 use std::net::{SocketAddrV4, TcpStream};
 use std::process::{Child, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use pointsman_testkit::frames::{self, Ethernet, IPV4};
-use pointsman_testkit::{Blast, Netns, Topology, wait_until};
+use pointsman_testkit::{Netns, Topology, wait_until};
 use serde_json::Value;
 use tempfile::TempDir;
+
+use crate::flood;
 
 /// Port of the web servers.
 pub const WEB: u16 = 80;
@@ -17,40 +18,53 @@ pub const BULK: u16 = 5201;
 /// Port that small packets go to.
 pub const PACKETS: u16 = 9;
 
-const SECONDS: u64 = 4;
-/// Flows of small packets.
-const FLOWS: u16 = 256;
+/// How long each is measured.
+pub const SECONDS: u64 = 4;
 
 /// A measurement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Measure {
     /// One TCP connection, as fast as it goes, and what the machine does for it.
     Throughput,
-    /// New connections, one request each, fifty clients at once.
-    Connections,
-    /// UDP packets of 64 bytes that arrive.
+    /// HTTP requests, each in a new connection, fifty clients at once.
+    Requests,
+    /// Packets of 64 bytes of connections that stand.
     Packets,
+    /// First packets of connections.
+    Connections,
 }
 
 impl Measure {
-    /// All of them.
-    pub const ALL: [Self; 3] = [Self::Throughput, Self::Connections, Self::Packets];
+    /// All of them. The floods last, after which nothing else is as it was.
+    pub const ALL: [Self; 4] = [
+        Self::Throughput,
+        Self::Requests,
+        Self::Packets,
+        Self::Connections,
+    ];
 
     /// What chooses it.
     pub fn name(self) -> &'static str {
         match self {
             Self::Throughput => "throughput",
-            Self::Connections => "connections",
+            Self::Requests => "requests",
             Self::Packets => "packets",
+            Self::Connections => "connections",
         }
+    }
+
+    /// Whether it is a flood, of frames that are whole, which nobody answers.
+    pub fn is_flood(self) -> bool {
+        matches!(self, Self::Packets | Self::Connections)
     }
 
     /// Measures, while [`Servers`] run: units and values.
     pub fn run(self, net: &Topology) -> Vec<(&'static str, f64)> {
         match self {
             Self::Throughput => throughput(net),
-            Self::Connections => connections(net),
-            Self::Packets => packets(net),
+            Self::Requests => requests(net),
+            Self::Packets => flood::packets(net),
+            Self::Connections => flood::connections(net),
         }
     }
 }
@@ -62,11 +76,19 @@ pub struct Servers {
 }
 
 impl Servers {
-    /// nginx and iperf3; small packets are thrown away.
-    pub fn start(net: &Topology) -> Self {
+    /// nginx and iperf3, where they are needed; the packets of floods are thrown away.
+    pub fn start(net: &Topology, measures: &[Measure]) -> Self {
         let home = TempDir::new().expect("a directory");
         let mut processes = Vec::new();
         for server in &net.servers {
+            for protocol in ["udp", "tcp"] {
+                let drop = format!("-t raw -A PREROUTING -p {protocol} --dport {PACKETS} -j DROP");
+                let words: Vec<&str> = drop.split(' ').collect();
+                server.netns.exec("iptables", &words).expect("iptables");
+            }
+            if measures.iter().all(|measure| measure.is_flood()) {
+                continue;
+            }
             let (name, place) = (&server.name, home.path().display());
             let text = format!(
                 "daemon off; master_process off; user root; pid {place}/{name}.pid; error_log stderr crit;
@@ -85,9 +107,6 @@ impl Servers {
                 let silent = silent.stderr(Stdio::null());
                 processes.push(silent.spawn().expect("a server"));
             }
-            let drop = format!("-t raw -A PREROUTING -p udp --dport {PACKETS} -j DROP");
-            let words: Vec<&str> = drop.split(' ').collect();
-            server.netns.exec("iptables", &words).expect("iptables");
             for port in [WEB, BULK] {
                 until_open(&server.netns, SocketAddrV4::new(server.addr, port));
             }
@@ -138,12 +157,12 @@ fn throughput(net: &Topology) -> Vec<(&'static str, f64)> {
     let received = &report["end"]["sum_received"];
     let number = |key: &str| received[key].as_f64().expect("a number");
     vec![
-        ("Gbit/s", number("bits_per_second") / 1e9),
-        ("CPU s/Gbit", spent / (number("bytes") * 8.0 / 1e9)),
+        ("iperf3 Gbit/s", number("bits_per_second") / 1e9),
+        ("iperf3 CPU s/Gbit", spent / (number("bytes") * 8.0 / 1e9)),
     ]
 }
 
-fn connections(net: &Topology) -> Vec<(&'static str, f64)> {
+fn requests(net: &Topology) -> Vec<(&'static str, f64)> {
     let line = format!("-t1 -c50 -d{SECONDS}s --latency http://{}/", net.vip);
     let words: Vec<&str> = line.split(' ').collect();
     // wrk wants the blank.
@@ -159,9 +178,9 @@ fn connections(net: &Topology) -> Vec<(&'static str, f64)> {
     };
     let rate = after("Requests/sec:").parse().expect("a number");
     vec![
-        ("connections/s", rate),
-        ("p50 ms", milliseconds(&after("50%"))),
-        ("p99 ms", milliseconds(&after("99%"))),
+        ("wrk connections/s", rate),
+        ("wrk p50 ms", milliseconds(&after("50%"))),
+        ("wrk p99 ms", milliseconds(&after("99%"))),
     ]
 }
 
@@ -175,43 +194,4 @@ fn milliseconds(text: &str) -> f64 {
         other => panic!("a time in {other}"),
     };
     number.parse::<f64>().expect("a number") * factor
-}
-
-fn packets(net: &Topology) -> Vec<(&'static str, f64)> {
-    let arrived = || -> u64 {
-        let count = |netns: &Netns| {
-            let links = netns.ip("-s -json link show eth0").expect("ip");
-            let links: Value = serde_json::from_str(&links).expect("json");
-            links[0]["stats64"]["rx"]["packets"]
-                .as_u64()
-                .expect("a count")
-        };
-        net.servers.iter().map(|server| count(&server.netns)).sum()
-    };
-    let ethernet = Ethernet {
-        destination: net.director.mac("eth0").expect("an address"),
-        source: net.client.mac("eth0").expect("an address"),
-        vlan: None,
-    };
-    let frame = |flow| {
-        let (from, to) = ((net.client_addr, 1024 + flow), (net.vip, PACKETS));
-        // With the frame's check sequence, 64 bytes.
-        ethernet.frame(IPV4, &frames::udp(from, to, &[0; 18]))
-    };
-    let frames: Vec<Vec<u8>> = (0..FLOWS).map(frame).collect();
-    let blast = Blast::open(&net.client, "eth0").expect("a socket");
-    let send_for = |time| {
-        let end = Instant::now() + time;
-        while Instant::now() < end {
-            blast.send(&frames).expect("frames");
-        }
-    };
-    // Their connections first.
-    send_for(Duration::from_millis(200));
-    let before = arrived();
-    send_for(Duration::from_secs(SECONDS));
-    std::thread::sleep(Duration::from_millis(200));
-    let arrived = arrived() - before;
-    assert!(arrived > 0, "nothing arrived");
-    vec![("Mpps", arrived as f64 / SECONDS as f64 / 1e6)]
 }
