@@ -77,7 +77,7 @@ impl Tables {
         );
         self.inherit(spec.key.addr, server);
         self.place_at(spec.key.addr, server);
-        self.publish_sender(spec, key);
+        self.publish_sender(server, &spec.key, key);
         self.keep_place(index, None);
         self.service_mut(index).servers.insert(0, server);
         let added = self.compile(index);
@@ -117,7 +117,7 @@ impl Tables {
             self.describe_server(server, &old);
             return edited;
         }
-        self.publish_sender(spec, key);
+        self.publish_sender(server, &spec.key, key);
         if old.forwarding != spec.forwarding {
             // Another tunnel takes another number of bytes.
             self.advance_epoch();
@@ -300,7 +300,7 @@ impl Tables {
             return;
         };
         self.take_from(spec.key.addr, server);
-        self.publish_sender(&spec, &service);
+        self.publish_sender(server, &spec.key, &service);
         self.trash.insert((service, spec.key), server);
     }
 

@@ -7,7 +7,7 @@ use pointsman_core::layout::{
 };
 use pointsman_model::{
     ClientAddress, Counters, Error, Family, Forwarding, Protocol, RateEstimator, ServerKey,
-    ServerSpec, ServiceKey, ServiceSpec, validate,
+    ServiceKey, ServiceSpec, validate,
 };
 
 use super::locality::Upkeep;
@@ -27,7 +27,10 @@ impl Tables {
             return Err(Error::ServiceExists);
         }
         validate::service(spec)?;
-        let index = match self.services.iter().position(Option::is_none) {
+        // Among thousands, a gap is looked for only where there is one.
+        let gaps = self.by_key.len() < self.services.len();
+        let free = || self.services.iter().position(Option::is_none);
+        let index = match gaps.then(free).flatten() {
             Some(free) => free,
             None if self.services.len() < MAX_SERVICES as usize => {
                 self.services.push(None);
@@ -87,8 +90,8 @@ impl Tables {
             self.count_engine(spec, u32::wrapping_add);
             self.tell_kinds();
             for server in self.service_mut(index).servers.clone() {
-                let server = self.servers[&server].spec;
-                self.publish_sender(&server, &spec.key);
+                let key = self.servers[&server].spec.key;
+                self.publish_sender(server, &key, &spec.key);
             }
         }
         if let Some(mut record) = self.maps.services.read(index) {
@@ -118,12 +121,11 @@ impl Tables {
         let index = self.index_of(key).ok_or(Error::NoSuchService)?;
         let id = service_id(key);
         self.maps.service_ids.remove(&id);
-        if let Some(any) = any_of_vip(id) {
-            let shared =
-                |other: &ServiceKey| other != key && any_of_vip(service_id(other)) == Some(any);
-            if !self.by_key.keys().any(shared) {
-                self.maps.service_ids.remove(&any);
-            }
+        if let Some(any) = any_of_vip(id)
+            && self.count_vip(any, u32::wrapping_sub) == 0
+        {
+            self.vips.remove(&any);
+            self.maps.service_ids.remove(&any);
         }
         let counted = self.counters_of(index);
         self.leave_to_none(counted);
@@ -188,30 +190,31 @@ impl Tables {
 
     /// Makes a real server's address and port known to packets it sends, if it is one by NAT; of several
     /// with the same, one whose service has a persistence engine, else the oldest. Whatever was known
-    /// of the address and port is replaced.
-    pub(super) fn publish_sender(&mut self, spec: &ServerSpec, service: &ServiceKey) {
-        let id = sender_id(&spec.key, service);
-        let alike = self.by_address.get(&spec.key.addr).into_iter().flatten();
-        let best = alike
-            .copied()
-            .filter(|server| {
-                // Those that are there for probes only send nothing by themselves.
-                self.servers.get(server).is_some_and(|other| {
-                    other.spec.forwarding == Forwarding::Masquerade
-                        && sender_id(&other.spec.key, &other.service) == id
-                })
-            })
-            .max_by_key(|server| {
-                let index = self.by_key.get(&self.servers[server].service);
-                let service = index.and_then(|&index| self.services[index as usize].as_ref());
-                (
-                    service.is_some_and(|s| has_engine(&s.spec)),
-                    u32::MAX - server,
-                )
-            });
+    /// of the address and port is replaced. To be called when that of `server` changed.
+    pub(super) fn publish_sender(&mut self, server: u32, key: &ServerKey, service: &ServiceKey) {
+        let id = sender_id(key, service);
+        let rank = |server: u32| {
+            // Those that are there for probes only send nothing by themselves.
+            let known = self.servers.get(&server)?;
+            let sends = known.spec.forwarding == Forwarding::Masquerade
+                && sender_id(&known.spec.key, &known.service) == id;
+            let index = self.by_key.get(&known.service);
+            let service = index.and_then(|&index| self.services[index as usize].as_ref());
+            let engine = service.is_some_and(|s| has_engine(&s.spec));
+            sends.then_some((engine, u32::MAX - server))
+        };
+        let published = self.maps.service_ids.get(&id);
+        let stays = |other: u32| other != server && rank(other).is_some();
+        // All are looked at only when the best one changed: thousands of services may share a server.
+        let alike = if published.is_none_or(stays) {
+            published.into_iter().chain([server]).collect()
+        } else {
+            self.by_address.get(&key.addr).cloned().unwrap_or_default()
+        };
+        let best = alike.into_iter().filter_map(|s| Some((rank(s)?, s))).max();
         match best {
             // There is room for all.
-            Some(server) => drop(self.maps.service_ids.insert(id, server)),
+            Some((_, server)) => drop(self.maps.service_ids.insert(id, server)),
             None => self.maps.service_ids.remove(&id),
         }
     }
@@ -292,7 +295,7 @@ fn service_id(key: &ServiceKey) -> ServiceId {
 }
 
 /// What packets of a real server look it up by.
-fn sender_id(server: &ServerKey, service: &ServiceKey) -> ServiceId {
+pub(super) fn sender_id(server: &ServerKey, service: &ServiceKey) -> ServiceId {
     ServiceId {
         vip: address::shared(server.addr),
         vport: Be16::new(server.port),

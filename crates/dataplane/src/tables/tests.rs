@@ -503,6 +503,50 @@ fn a_parent_goes_on_by_a_minute_while_it_has_children() {
 }
 
 #[test]
+fn of_services_with_a_server_in_common_the_best_one_gets_its_packets() {
+    let mut tables = tables();
+    let shared = server("10.0.0.1", 5060, Forwarding::Masquerade);
+    let keys: Vec<_> = (1..6)
+        .map(|n| address_key(Protocol::Udp, &format!("192.0.2.{n}"), 5060))
+        .collect();
+    let sip = ServiceSpec {
+        one_packet: true,
+        persistence_engine: Some("sip".into()),
+        ..persistent(keys[3], 60)
+    };
+    for key in &keys {
+        tables.add_service(&service(*key)).unwrap();
+        tables.add_server(key, &shared).unwrap();
+    }
+    let id = services::sender_id(&shared.key, &keys[0]);
+    let found = |tables: &Tables| {
+        let server = tables.maps.service_ids.get(&id)?;
+        Some(tables.servers[&server].service)
+    };
+    // The oldest, but one with an engine first.
+    assert_eq!(found(&tables), Some(keys[0]));
+    tables.edit_service(&sip).unwrap();
+    assert_eq!(found(&tables), Some(keys[3]));
+    tables.edit_service(&service(keys[3])).unwrap();
+    assert_eq!(found(&tables), Some(keys[0]));
+    tables.delete_service(&keys[1]).unwrap();
+    assert_eq!(found(&tables), Some(keys[0]));
+    tables.delete_server(&keys[0], &shared.key).unwrap();
+    assert_eq!(found(&tables), Some(keys[2]));
+    // By another method its packets go past the director.
+    let direct = server("10.0.0.1", 5060, Forwarding::Route);
+    tables.edit_server(&keys[2], &direct).unwrap();
+    assert_eq!(found(&tables), Some(keys[3]));
+    tables.edit_server(&keys[2], &shared).unwrap();
+    assert_eq!(found(&tables), Some(keys[2]));
+    for key in [keys[4], keys[2], keys[3]] {
+        assert!(found(&tables).is_some());
+        tables.delete_service(&key).unwrap();
+    }
+    assert_eq!(found(&tables), None);
+}
+
+#[test]
 fn connections_of_a_removed_server_go_where_that_is_asked_for() {
     let (mut tables, _) = at(0);
     let key = address_key(Protocol::Tcp, "192.0.2.1", 80);
