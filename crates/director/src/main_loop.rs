@@ -18,10 +18,8 @@ use crate::site::Request;
 use crate::state::Director;
 use crate::variables;
 
-/// Lapsed connections are removed so often.
-const SWEEP: Duration = Duration::from_secs(1);
-/// The step of IPVS's rate estimators.
-const ESTIMATE: Duration = Duration::from_secs(2);
+/// What is to be looked at now and then is so often.
+const TICK: Duration = Duration::from_secs(1);
 /// Events taken in before others get their turn.
 const BURST: usize = 4096;
 
@@ -114,10 +112,10 @@ pub(crate) async fn run(
             None
         }
     };
-    let mut sweep = every(SWEEP);
-    let mut estimate = every(ESTIMATE);
+    let mut tick = every(TICK);
     loop {
         let resolve_at = director.resolve_at();
+        let (sweep_at, estimate_at) = (director.sweep_at(), director.estimate_at());
         let fragments_due = director.dataplane().fragments_due();
         tokio::select! {
             command = commands.recv() => match command {
@@ -173,8 +171,9 @@ pub(crate) async fn run(
             }
             () = sleep_until(fragments_due.map_or_else(Instant::now, Instant::from_std)),
                 if fragments_due.is_some() => director.dataplane().put_fragments_back(),
-            _ = sweep.tick() => director.tick().await,
-            _ = estimate.tick() => director.estimate(),
+            () = sleep_until(sweep_at.into()) => director.sweep(),
+            _ = tick.tick() => director.tick().await,
+            () = sleep_until(estimate_at.into()) => director.estimate(),
             _ = signals.terminate.recv() => {
                 if let Some(end) = Ending::begin(End::told(), &mut site, &mut ending) {
                     return end;
@@ -224,7 +223,7 @@ async fn held(fragments: Option<&AsyncFd<OwnedFd>>) {
     }
 }
 
-/// Timers never catch up: a late sweep is one sweep.
+/// Timers never catch up: a late tick is one tick.
 fn every(period: Duration) -> tokio::time::Interval {
     let mut timer = interval(period);
     timer.set_missed_tick_behavior(MissedTickBehavior::Delay);

@@ -24,6 +24,25 @@ const LOOKUPS_INLINE: usize = 256;
 /// Routes are looked up anew so long after they changed: changes come in bursts.
 const SETTLE: Duration = Duration::from_millis(100);
 
+/// A sweep begins so long after the one before, unless that took longer.
+const SWEEP: Duration = Duration::from_secs(1);
+
+/// Sets of the connection table that are swept in one go, 2 MiB: others wait for less than a millisecond.
+const SWEEP_SETS: u32 = 4096;
+
+/// So many times as long as that took the sweep rests, so that a large table is swept in more than a second
+/// and not by more than a fortieth of a processor.
+const SWEEP_REST: u32 = 40;
+
+/// The step of IPVS's rate estimators.
+const ESTIMATE: Duration = Duration::from_secs(2);
+
+/// Services whose rates are estimated in one go: others wait for a fifth of a millisecond.
+const ESTIMATE_SERVICES: usize = 64;
+
+/// So many times as long as that took it rests: all are done well within the step.
+const ESTIMATE_REST: u32 = 10;
+
 /// Neighbours asked of the kernel at a time; the rest follow every second.
 const REQUESTS: usize = 1024;
 
@@ -44,6 +63,14 @@ pub(crate) struct Director {
     broadcasts: BTreeSet<Ipv4Addr>,
     /// Live connections at the last sweep.
     live: u32,
+    /// When the sweep under way began.
+    sweep_begun: Instant,
+    /// When it goes on.
+    sweep_at: Instant,
+    /// When the estimation under way began.
+    estimate_begun: Instant,
+    /// When it goes on.
+    estimate_at: Instant,
     /// The kernel took no more neighbours at the last try.
     table_full: bool,
     /// Cached next hops are stale.
@@ -64,10 +91,15 @@ pub(crate) struct Director {
 
 impl Director {
     pub fn new(options: Options, cookie: u64, dataplane: DataPlane, netlink: Netlink) -> Self {
+        let now = Instant::now();
         Self {
             options,
             cookie,
-            started: Instant::now(),
+            started: now,
+            sweep_begun: now,
+            sweep_at: now,
+            estimate_begun: now,
+            estimate_at: now,
             dataplane,
             netlink,
             links: Links::default(),
@@ -114,6 +146,16 @@ impl Director {
     /// The data plane, for what it keeps by itself.
     pub fn dataplane(&mut self) -> &mut DataPlane {
         &mut self.dataplane
+    }
+
+    /// When [`Director::sweep`] is due.
+    pub fn sweep_at(&self) -> Instant {
+        self.sweep_at
+    }
+
+    /// When [`Director::estimate`] is due.
+    pub fn estimate_at(&self) -> Instant {
+        self.estimate_at
     }
 
     /// When [`Director::resolve_all`] is due.
@@ -266,10 +308,22 @@ impl Director {
             .collect()
     }
 
-    /// Every second: lapsed connections go, and what others undid is done again.
+    /// Lapsed connections go, of a part of the table.
+    pub fn sweep(&mut self) {
+        let begun = Instant::now();
+        let done = self.dataplane.tables().sweep_part(SWEEP_SETS);
+        self.sweep_at = Instant::now() + begun.elapsed() * SWEEP_REST;
+        if let Some(done) = done {
+            self.live = done.live;
+            self.sweep_at = self.sweep_at.max(self.sweep_begun + SWEEP);
+            self.sweep_begun = self.sweep_at;
+        }
+    }
+
+    /// Every second: what is kept by the clock is looked at, and what others undid is done again.
     pub async fn tick(&mut self) {
         variables::defend(self.dataplane.tables());
-        self.live = self.dataplane.tables().sweep().live;
+        self.dataplane.tables().tend();
         for name in crate::sysctl::enforce() {
             tracing::warn!("{name} had been changed; it is set again");
         }
@@ -283,9 +337,15 @@ impl Director {
         self.settle().await;
     }
 
-    /// Every two seconds.
+    /// Rates are estimated, of a part of the services.
     pub fn estimate(&mut self) {
-        self.dataplane.tables().estimate();
+        let begun = Instant::now();
+        let done = self.dataplane.tables().estimate_part(ESTIMATE_SERVICES);
+        self.estimate_at = Instant::now() + begun.elapsed() * ESTIMATE_REST;
+        if done {
+            self.estimate_at = self.estimate_at.max(self.estimate_begun + ESTIMATE);
+            self.estimate_begun = self.estimate_at;
+        }
     }
 
     /// Takes in one event; [`Director::settle`] follows when the burst is over.

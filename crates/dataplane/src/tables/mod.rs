@@ -75,6 +75,10 @@ pub struct Tables {
     nodest_due: bool,
     /// State of the small generator that `drop_entry` chooses by; never 0.
     random: u64,
+    /// The first set that the sweep under way has still to look at, and what it did so far.
+    swept: (u32, Sweep),
+    /// The first service whose rates have still to be estimated this time.
+    estimated: usize,
 }
 
 /// About how often Call-IDs of templates that are gone are looked for.
@@ -163,6 +167,8 @@ impl Tables {
             marks_changed: None,
             nodest_due: false,
             random: RandomState::new().build_hasher().finish() | 1,
+            swept: (0, Sweep::default()),
+            estimated: 0,
         };
         tables.adopt();
         tables
@@ -211,23 +217,38 @@ impl Tables {
         }
     }
 
-    /// Removes lapsed connections and those that the variables give up, settles the counts of their
-    /// servers, tends the caches of lblc and lblcr, and frees servers nobody refers to any more; to be
-    /// called every second.
+    /// A whole sweep at once, and [`Tables::tend`].
     pub fn sweep(&mut self) -> Sweep {
+        self.swept = (0, Sweep::default());
         let done = self.sweep_connections();
+        self.tend();
+        done
+    }
+
+    /// Removes lapsed connections, wherever they are, and settles the counts of their servers.
+    pub fn sweep_connections(&self) -> Sweep {
+        sweep::sweep(&self.maps, 0..self.maps.hints.len())
+    }
+
+    /// Goes on with [`Tables::sweep_connections`], by so many sets; with the last of them, what was done
+    /// since the first one.
+    pub fn sweep_part(&mut self, sets: u32) -> Option<Sweep> {
+        let (from, all) = (self.swept.0, self.maps.hints.len());
+        let to = from.saturating_add(sets).min(all);
+        self.swept.1 += sweep::sweep(&self.maps, from..to);
+        self.swept.0 = to;
+        (to == all).then(|| std::mem::take(&mut self.swept).1)
+    }
+
+    /// Removes connections that the variables give up, tends the caches of lblc and lblcr, and frees servers
+    /// nobody refers to any more; to be called every second.
+    pub fn tend(&mut self) {
         self.sweep_by_settings();
         self.tend_caches();
         self.empty_trash();
         if self.kinds.engines != 0 && ((self.maps.clock)() / self.hz).is_multiple_of(FORGET_SECS) {
             sweep::forget_call_ids(&self.maps);
         }
-        done
-    }
-
-    /// The part of [`Tables::sweep`] that may run while packets do.
-    pub fn sweep_connections(&self) -> Sweep {
-        sweep::sweep(&self.maps)
     }
 
     /// An interface appeared or changed.

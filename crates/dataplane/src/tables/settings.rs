@@ -91,7 +91,7 @@ impl Tables {
         }
     }
 
-    /// Removes what the variables ask for beyond what lapsed; part of [`Tables::sweep`].
+    /// Removes what the variables ask for beyond what lapsed; part of [`Tables::tend`].
     pub(super) fn sweep_by_settings(&mut self) {
         if std::mem::take(&mut self.nodest_due) {
             sweep::expire_nodest(&self.maps);

@@ -1,5 +1,7 @@
 //! Walking the connection table: removing what lapsed, and what defence or removed servers ask for.
 
+use std::ops::{AddAssign, Range};
+
 use pointsman_core::atomic;
 use pointsman_core::conn::{self, Slot, Status, Tag, Word, has_lapsed};
 use pointsman_core::host::Tables as _;
@@ -22,13 +24,20 @@ pub struct Sweep {
     pub lapsed: u32,
 }
 
-/// Removes what lapsed; whoever frees a slot takes the connection off its server's counts. Parents go on
-/// while they have children.
-pub(crate) fn sweep(maps: &Maps) -> Sweep {
+impl AddAssign for Sweep {
+    fn add_assign(&mut self, other: Self) {
+        self.live += other.live;
+        self.lapsed += other.lapsed;
+    }
+}
+
+/// Removes what lapsed in some sets; whoever frees a slot takes the connection off its server's counts.
+/// Parents go on while they have children.
+pub(crate) fn sweep(maps: &Maps, sets: Range<u32>) -> Sweep {
     let now = maps.now();
     let hz = maps.runtime.read(0).map_or(1, |r| r.hz.max(1));
     let mut done = Sweep::default();
-    each(maps, |index, tag, slot| {
+    each_of_sets(maps, sets, &mut |index, tag, slot| {
         let word = Word(slot.word);
         if word.is_reply() {
             // A reply without its request goes when its own time is over.
@@ -38,8 +47,8 @@ pub(crate) fn sweep(maps: &Maps) -> Sweep {
             }
             return;
         }
-        let left = left(maps, &slot, now);
-        if left >= 0 {
+        // The other direction, in another cache line, is looked at only where it decides.
+        if !has_lapsed(slot.expires, now) || left(maps, &slot, now) >= 0 {
             done.live += 1;
         } else if has_children(maps, index) {
             rearm(maps, index, &slot, now, hz);
@@ -194,8 +203,12 @@ fn rearm(maps: &Maps, index: u32, slot: &Slot, now: u32, hz: u32) {
 
 /// Every connection of the table, each direction by itself.
 pub(crate) fn each(maps: &Maps, mut visit: impl FnMut(u32, u64, Slot)) {
-    for set in 0..maps.hints.len() {
-        each_of_set(maps, set, &mut visit);
+    each_of_sets(maps, 0..maps.hints.len(), &mut visit);
+}
+
+fn each_of_sets(maps: &Maps, sets: Range<u32>, visit: &mut impl FnMut(u32, u64, Slot)) {
+    for set in sets {
+        each_of_set(maps, set, visit);
     }
 }
 

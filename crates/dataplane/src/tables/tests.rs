@@ -503,6 +503,20 @@ fn a_parent_goes_on_by_a_minute_while_it_has_children() {
 }
 
 #[test]
+fn a_sweep_in_parts_sees_every_set_once() {
+    let (mut tables, clock) = at(0);
+    for (set, secs) in [(0, 5), (24, 100), (25, 5), (63, 100)] {
+        Conn::new(set * WAYS, TCP, 1, 0, secs).put(&tables);
+    }
+    for (now, live, lapsed) in [(0, 4, 0), (6, 2, 2), (7, 2, 0)] {
+        clock.store(now * HZ, Ordering::Relaxed);
+        assert_eq!(tables.sweep_part(25), None);
+        assert_eq!(tables.sweep_part(25), None);
+        assert_eq!(tables.sweep_part(25), Some(Sweep { live, lapsed }));
+    }
+}
+
+#[test]
 fn of_services_with_a_server_in_common_the_best_one_gets_its_packets() {
     let mut tables = tables();
     let shared = server("10.0.0.1", 5060, Forwarding::Masquerade);

@@ -113,13 +113,20 @@ impl Tables {
         counters::set_folded(&self.maps, counters::NO_SERVICE, folded);
     }
 
-    /// Steps every estimator, unless `run_estimation` is off; to be called every two seconds.
+    /// Steps every estimator, unless `run_estimation` is off.
     pub fn estimate(&mut self) {
+        self.estimated = 0;
+        self.estimate_part(self.services.len());
+    }
+
+    /// The same for so many further services; true with the last of them. To be done every two seconds.
+    pub fn estimate_part(&mut self, services: usize) -> bool {
         if !self.estimates() {
-            return;
+            return true;
         }
-        let mut sum = counters::folded(&self.maps, counters::NO_SERVICE);
-        for index in 0..self.services.len() as u32 {
+        let from = self.estimated;
+        self.estimated = (from + services).min(self.services.len());
+        for index in from as u32..self.estimated as u32 {
             let Some(service) = self.services[index as usize].as_mut() else {
                 continue;
             };
@@ -131,9 +138,15 @@ impl Tables {
                 of_server.rates.step(raw);
             }
             service.rates.step(total);
-            sum = sum.plus(total);
         }
-        self.totals.step(sum);
+        let done = self.estimated == self.services.len();
+        if done {
+            self.estimated = 0;
+            let left = counters::folded(&self.maps, counters::NO_SERVICE);
+            let totals = self.services.iter().flatten().map(|s| s.rates.totals());
+            self.totals.step(totals.fold(left, Counters::plus));
+        }
+        done
     }
 
     /// Packets dropped, by reason; with `all` also the reasons that never occurred.
