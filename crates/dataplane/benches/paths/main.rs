@@ -8,6 +8,7 @@
 
 mod packets;
 mod rig;
+mod scale;
 
 use std::fs;
 use std::sync::Barrier;
@@ -19,6 +20,7 @@ use serde_json::{Value, json};
 
 use packets::{replies, requests};
 use rig::{Harness, Rig, SERVERS, Serving, TUNNEL, Target};
+use scale::Scale;
 
 /// Flows that are established, and how many are opened in such a table: few are opened in too short a time.
 const FLOWS: [(u32, Option<u32>); 4] = [
@@ -42,12 +44,20 @@ fn main() {
         cpus: online(),
         rows: Vec::new(),
         verified: String::new(),
+        scale: Scale::default(),
     };
+    // On every processor.
+    if bench.wants("services at scale", 0) {
+        bench.scale.services();
+    }
+    if bench.wants("connections at scale", 0) {
+        bench.scale.connections();
+    }
     netns.run(|| bench.all());
-    let (rows, verified) = (bench.rows, bench.verified);
+    let (rows, verified, scale) = (bench.rows, bench.verified, bench.scale.rows);
     println!(
         "{}",
-        json!({ "machine": machine(), "verified": verified, "rows": rows })
+        json!({ "machine": machine(), "verified": verified, "rows": rows, "scale": scale })
     );
 }
 
@@ -77,6 +87,7 @@ struct Bench<'a> {
     cpus: Vec<usize>,
     rows: Vec<Value>,
     verified: String,
+    scale: Scale,
 }
 
 impl Bench<'_> {
@@ -86,6 +97,9 @@ impl Bench<'_> {
         pin(*self.cpus.last().expect("a processor"));
         for (flows, new) in FLOWS {
             self.over_flows(flows, new);
+        }
+        if self.wants("sweep at scale", 0) {
+            self.scale.sweep(self.netns, self.cpus[0]);
         }
         let mut rig = Lazy::new(self.netns, MANY);
         self.schedulers(&mut rig);

@@ -4,10 +4,15 @@ use std::fs;
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::Stdio;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 
-use aya::maps::{Array, Map, MapData, ProgramArray};
-use aya::programs::{Program, ProgramFd, TestRun as _, TestRunOptions};
+use aya::maps::{Array, Map, MapData, MapInfo, ProgramArray};
+use aya::programs::{
+    Program, ProgramFd, ProgramInfo, TestRun as _, TestRunOptions, loaded_programs,
+};
 use aya::{Ebpf, EbpfLoader};
+use pointsman_api::Location;
 use pointsman_dataplane::test_run::Entry;
 use pointsman_dataplane::{self as dataplane, DataPlane, HookChoice, Options};
 use pointsman_model::{
@@ -149,6 +154,30 @@ pub struct Way {
     tc: ProgramFd,
 }
 
+impl Way {
+    /// Through the programs of a director that runs in a namespace.
+    pub fn of_director(netns: &Netns) -> Self {
+        let location = Location::of_netns(netns.name()).expect("a namespace");
+        let pin = location.director_pins().join("RUNTIME");
+        let runtime = MapInfo::from_pin(pin).expect("a director's map");
+        let uses = |program: &ProgramInfo| {
+            let maps = program.map_ids().expect("what a program uses");
+            maps.is_some_and(|maps| maps.contains(&runtime.id()))
+        };
+        let programs: Vec<_> = loaded_programs().flatten().filter(uses).collect();
+        let program = |name: &str| {
+            let named = |program: &&ProgramInfo| program.name_as_str() == Some(name);
+            let program = programs.iter().find(named).expect(name);
+            program.fd().expect(name)
+        };
+        Self {
+            interfaces: ["front", "back"].map(|name| netns.index(name).expect("an index")),
+            xdp: program("director_xdp"),
+            tc: program("director_tc"),
+        }
+    }
+}
+
 /// A director's programs and tables.
 pub struct Rig {
     plane: Option<DataPlane>,
@@ -259,7 +288,7 @@ impl Rig {
         let flows = self.flows;
         self.plane().tables().clear_connections();
         for flags in [SYN, ACK] {
-            harness.rewind();
+            harness.begin(0);
             let traffic = requests(flows, serving.family, serving.protocol, flags);
             harness.run(&self.way, Target::Xdp, false, &traffic, flows);
         }
@@ -268,6 +297,23 @@ impl Rig {
             live >= flows - flows / 100,
             "{live} of {flows} flows have a connection"
         );
+    }
+
+    /// Does something while another thread, on a processor of its own, sweeps the connections without pause.
+    pub fn swept<T>(&mut self, cpu: usize, f: impl FnOnce(&Way) -> T) -> T {
+        let plane = self.plane.as_mut().expect("open until dropped");
+        let done = AtomicBool::new(false);
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                crate::pin(cpu);
+                while !done.load(Ordering::Relaxed) {
+                    plane.tables().sweep_connections();
+                }
+            });
+            let result = f(&self.way);
+            done.store(true, Ordering::Relaxed);
+            result
+        })
     }
 
     /// Verified instructions of every program.
@@ -322,14 +368,34 @@ impl Harness {
         }
     }
 
-    /// Starts over with the first flow.
-    pub fn rewind(&mut self) {
-        self.turn.set(0, 0, 0).expect("an entry");
+    /// Goes on with the flow of this turn.
+    pub fn begin(&mut self, turn: u32) {
+        self.turn.set(0, u64::from(turn), 0).expect("an entry");
     }
 
     /// Sends `runs` packets to a program, or to one at the same hook that does nothing; mean nanoseconds
     /// of each, harness included.
-    fn run(&mut self, way: &Way, target: Target, idle: bool, traffic: &Traffic, runs: u32) -> f64 {
+    pub fn run(
+        &mut self,
+        way: &Way,
+        target: Target,
+        idle: bool,
+        traffic: &Traffic,
+        runs: u32,
+    ) -> f64 {
+        self.aim(way, target, idle, traffic);
+        self.fire(way, target, traffic, runs, None)
+    }
+
+    /// Mean nanoseconds of a packet at XDP in each of many batches, harness included.
+    pub fn batches(&mut self, way: &Way, traffic: &Traffic, count: u32, size: u32) -> Vec<f64> {
+        self.aim(way, Target::Xdp, false, traffic);
+        let batch = |_| self.fire(way, Target::Xdp, traffic, size, None);
+        (0..count).map(batch).collect()
+    }
+
+    /// Chooses what [`Harness::fire`] sends, and to which program.
+    pub fn aim(&mut self, way: &Way, target: Target, idle: bool, traffic: &Traffic) {
         self.plan.set(0, traffic.plan, 0).expect("an entry");
         let tc = target == Target::Tc;
         let own = |name| match self.ebpf.program(name).expect(name) {
@@ -346,6 +412,18 @@ impl Harness {
         };
         let targets = &mut self.targets[usize::from(tc)];
         targets.set(0, program, 0).expect("an entry");
+    }
+
+    /// Sends packets as they were chosen, the last of which is put into `out`; mean nanoseconds of each.
+    pub fn fire(
+        &mut self,
+        way: &Way,
+        target: Target,
+        traffic: &Traffic,
+        runs: u32,
+        out: Option<&mut [u8]>,
+    ) -> f64 {
+        let tc = target == Target::Tc;
         let ingress = way.interfaces[traffic.interface as usize];
         let mut context = vec![0u32; if tc { 48 } else { 6 }];
         if tc {
@@ -358,6 +436,7 @@ impl Harness {
         let context: Vec<u8> = context.iter().flat_map(|word| word.to_ne_bytes()).collect();
         let options = TestRunOptions {
             data_in: Some(&traffic.plan.packet),
+            data_out: out,
             ctx_in: Some(&context),
             repeat: runs,
             ..TestRunOptions::default()
