@@ -158,7 +158,7 @@ fn tables(json: &[u8]) -> Result<String> {
         let columns: Vec<_> = units.iter().map(|unit| unit.to_string()).collect();
         let cell = |balancer: &str, at: usize| {
             let value = figures.value(network, balancer, units[at]);
-            value.map(significant)
+            value.map(page::significant)
         };
         let balancers = figures.distinct("balancer", Some(network));
         page::table(network, &columns, &balancers, cell)
@@ -192,12 +192,6 @@ fn verdicts(figures: &Figures, networks: &[&str]) -> Option<String> {
         })
     };
     (!rows.is_empty()).then(table)
-}
-
-/// Three digits.
-fn significant(value: f64) -> String {
-    let digits = 2 - value.abs().max(1e-9).log10().floor() as i32;
-    format!("{value:.*}", digits.clamp(0, 6) as usize)
 }
 
 #[cfg(test)]

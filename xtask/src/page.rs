@@ -26,6 +26,12 @@ pub fn replace(begin: &str, end: &str, text: &str) -> Result<()> {
     Ok(())
 }
 
+/// Three digits.
+pub fn significant(value: f64) -> String {
+    let digits = 2 - value.abs().max(1e-9).log10().floor() as i32;
+    format!("{value:.*}", digits.clamp(0, 6) as usize)
+}
+
 /// A table in Markdown: its columns, and for each row what is in them; nothing known is a dash. A row of which
 /// nothing is known is left out.
 pub fn table(

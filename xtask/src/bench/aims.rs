@@ -2,7 +2,8 @@
 
 use std::fmt::Write;
 
-use super::figures::Figures;
+use super::figures::{Figures, Measured};
+use crate::page;
 
 /// Katran's default build, net nanoseconds of an IPv4 TCP packet by the same method on the same kind of
 /// machine, not in the same run: of an established flow, over so many.
@@ -14,6 +15,20 @@ const KATRAN: [(u32, f64); 4] = [
 ];
 /// The same of a new flow, with its limit of new flows lifted.
 const KATRAN_NEW: [(u32, f64); 3] = [(4096, 480.0), (65_536, 1200.0), (1_000_000, 1590.0)];
+
+/// Of what is measured at scale: the limit, and whether more is better.
+const SCALE: [(&str, f64, bool); 6] = [
+    ("10,000 services of 10 servers restored", 3.0, false),
+    ("10,000 services of 10 servers listed", 1.0, false),
+    ("a change reaches packets, p99", 5.0, false),
+    ("a director of 1,000,000 connections, idle", 5.0, false),
+    ("connections held", 10_000_000.0, true),
+    (
+        "64 packets while 1,000,000 connections are swept, p99, to without",
+        1.5,
+        false,
+    ),
+];
 
 /// One aim, judged.
 struct Verdict {
@@ -150,12 +165,40 @@ pub fn table(figures: &Figures) -> String {
     text
 }
 
+/// What was measured at scale, judged where there is an aim, as Markdown.
+pub fn scale(figures: &Figures) -> String {
+    let columns = ["limit", "measured", "met"].map(str::to_owned);
+    let find = |what: &str| figures.scale.iter().find(|one| one.what == what);
+    let cell = |what: &str, at: usize| {
+        let Measured { value, unit, .. } = find(what)?;
+        let measured = format!("{} {unit}", page::significant(*value));
+        let aim = SCALE.iter().find(|(of, ..)| *of == what);
+        match at {
+            1 => Some(measured),
+            0 => aim.map(|(_, limit, at_least)| {
+                let sign = if *at_least { "≥" } else { "≤" };
+                format!("{sign} {limit} {unit}")
+            }),
+            _ => aim.map(|(_, limit, at_least)| {
+                let met = if *at_least {
+                    value >= limit
+                } else {
+                    value <= limit
+                };
+                if met { "yes" } else { "**no**" }.to_owned()
+            }),
+        }
+    };
+    let rows: Vec<_> = figures.scale.iter().map(|one| one.what.as_str()).collect();
+    page::table("at scale", &columns, &rows, cell)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn figures(rows: &str) -> Figures {
-        let json = format!(r#"{{"machine": "M", "verified": "", "rows": [{rows}]}}"#);
+        let json = format!(r#"{{"machine": "M", "verified": "", "scale": [], "rows": [{rows}]}}"#);
         Figures::read(json.as_bytes()).unwrap()
     }
 
@@ -181,5 +224,18 @@ mod tests {
         let text = table(&figures(&row("NAT, replies", 256, 120.0)));
         let line = "| NAT, replies, to Katran | ≤ 0.6 | 0.63 (256) | **no** |";
         assert!(text.contains(line), "{text}");
+    }
+
+    #[test]
+    fn what_has_an_aim_at_scale_is_judged() {
+        let json = br#"{"machine": "M", "verified": "", "rows": [], "scale": [
+            {"what": "10,000 services of 10 servers restored", "value": 3.21, "unit": "s"},
+            {"what": "connections held", "value": 10000000, "unit": "connections"},
+            {"what": "memory", "value": 4.5678, "unit": "GiB"}]}"#;
+        let wanted = "| at scale | limit | measured | met |\n|---|---:|---:|---:|\n\
+            | 10,000 services of 10 servers restored | ≤ 3 s | 3.21 s | **no** |\n\
+            | connections held | ≥ 10000000 connections | 10000000 connections | yes |\n\
+            | memory | – | 4.57 GiB | – |\n";
+        assert_eq!(scale(&Figures::read(json).unwrap()), wanted);
     }
 }

@@ -153,7 +153,7 @@ mod tests {
             .flat_map(|name| [row(name, 1), row(name, 2)])
             .collect();
         let json = format!(
-            r#"{{"machine": "", "verified": "", "rows": [{}]}}"#,
+            r#"{{"machine": "", "verified": "", "scale": [], "rows": [{}]}}"#,
             rows.join(",")
         );
         let figures = Figures::read(json.as_bytes()).unwrap();

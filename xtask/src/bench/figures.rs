@@ -21,12 +21,25 @@ pub struct Figure {
     pub ns: f64,
 }
 
+/// Something that was measured of a whole director.
+#[derive(Clone, Debug)]
+pub struct Measured {
+    /// What.
+    pub what: String,
+    /// How much.
+    pub value: f64,
+    /// Of what.
+    pub unit: String,
+}
+
 /// All of them.
 #[derive(Debug)]
 pub struct Figures {
     machine: String,
     verified: String,
     all: Vec<Figure>,
+    /// What was measured at scale.
+    pub scale: Vec<Measured>,
 }
 
 /// The charts, as the page has them, and what their columns count.
@@ -51,18 +64,31 @@ impl Figures {
             text.with_context(|| format!("no text {key}"))
         };
         let rows = json["rows"].as_array().context("no rows")?;
+        let scale = json["scale"].as_array().context("no scale")?;
+        let number = |value: &Value, key: &str| {
+            let number = value[key].as_f64();
+            number.with_context(|| format!("no number {key}"))
+        };
         let figure = |row: &Value| {
             Ok(Figure {
                 chart: text(row, "chart")?,
                 row: text(row, "row")?,
                 x: u32::try_from(row["x"].as_u64().context("no x")?)?,
-                ns: row["ns"].as_f64().context("no ns")?,
+                ns: number(row, "ns")?,
+            })
+        };
+        let measured = |row: &Value| {
+            Ok(Measured {
+                what: text(row, "what")?,
+                value: number(row, "value")?,
+                unit: text(row, "unit")?,
             })
         };
         Ok(Self {
             machine: text(&json, "machine")?,
             verified: text(&json, "verified")?,
             all: rows.iter().map(figure).collect::<Result<_>>()?,
+            scale: scale.iter().map(measured).collect::<Result<_>>()?,
         })
     }
 
@@ -114,7 +140,7 @@ mod tests {
 
     #[test]
     fn a_table_has_a_column_for_each_number() {
-        let json = br#"{"machine": "M", "verified": "a 1", "rows": [
+        let json = br#"{"machine": "M", "verified": "a 1", "scale": [], "rows": [
             {"chart": "new", "row": "DR", "x": 65536, "ns": 20.4},
             {"chart": "new", "row": "DR", "x": 4096, "ns": 10.0},
             {"chart": "new", "row": "NAT", "x": 4096, "ns": 30.6}]}"#;

@@ -1,5 +1,5 @@
-//! `cargo xtask bench`: net time of each path through the programs, into `docs/benchmarks.md`, with a verdict
-//! on every aim and the curves.
+//! `cargo xtask bench`: net time of each path through the programs, and a director at scale, into
+//! `docs/benchmarks.md`, with a verdict on every aim and the curves.
 
 mod aims;
 mod curve;
@@ -20,7 +20,7 @@ const BEGIN: &str = "<!-- begin: written by cargo xtask bench -->";
 const END: &str = "<!-- end -->";
 const CURVES: &str = "docs/benchmarks";
 
-/// Measure the paths through the programs and write tables, verdicts and curves into docs/.
+/// Measure the paths through the programs, and a director at scale, and write tables, verdicts and curves into docs/.
 #[derive(clap::Args)]
 pub struct Args {
     /// Only print.
@@ -28,10 +28,11 @@ pub struct Args {
     print: bool,
 }
 
-/// Runs the bench of the data plane.
+/// Runs the bench of the data plane, which starts the program that is built beside it.
 pub fn main(args: &Args) -> Result<()> {
     setup::ensure(Purpose::Test)?;
     setup::require_root("running eBPF programs")?;
+    sh::run(cargo::cargo().args(["build", "--release", "--locked", "--package", "pointsman"]))?;
     let output = cargo::cargo()
         .args([
             "bench",
@@ -48,7 +49,8 @@ pub fn main(args: &Args) -> Result<()> {
         bail!("the bench failed");
     }
     let figures = Figures::read(&output.stdout).context("what the bench printed")?;
-    let text = format!("{}\n{}", figures.tables(), aims::table(&figures));
+    let (paths, scale) = (aims::table(&figures), aims::scale(&figures));
+    let text = format!("{}\n{paths}\n{scale}", figures.tables());
     println!("{text}");
     if args.print {
         return Ok(());
