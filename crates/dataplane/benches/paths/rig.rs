@@ -387,10 +387,10 @@ impl Harness {
         self.fire(way, target, traffic, runs, None)
     }
 
-    /// Mean nanoseconds of a packet at XDP in each of many batches, harness included.
+    /// Mean nanoseconds of a packet at TC in each of many batches, harness included.
     pub fn batches(&mut self, way: &Way, traffic: &Traffic, count: u32, size: u32) -> Vec<f64> {
-        self.aim(way, Target::Xdp, false, traffic);
-        let batch = |_| self.fire(way, Target::Xdp, traffic, size, None);
+        self.aim(way, Target::Tc, false, traffic);
+        let batch = |_| self.fire(way, Target::Tc, traffic, size, None);
         (0..count).map(batch).collect()
     }
 
