@@ -310,9 +310,9 @@ impl Rig {
                     plane.tables().sweep_connections();
                 }
             });
-            let result = f(&self.way);
-            done.store(true, Ordering::Relaxed);
-            result
+            // Also when it panics: the thread is waited for.
+            let _end = End(&done);
+            f(&self.way)
         })
     }
 
@@ -334,6 +334,15 @@ impl Drop for Rig {
             let _ = plane.remove();
         }
         let _ = fs::remove_dir_all(&self.pins);
+    }
+}
+
+/// Says that something is over when it goes.
+struct End<'a>(&'a AtomicBool);
+
+impl Drop for End<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
     }
 }
 
