@@ -34,6 +34,9 @@ const SWEEP_SETS: u32 = 4096;
 /// and not by more than a fortieth of a processor.
 const SWEEP_REST: u32 = 40;
 
+/// But never longer than this: a part may have taken long because the processor was somebody else's.
+const LONGEST_REST: Duration = Duration::from_millis(20);
+
 /// The step of IPVS's rate estimators.
 const ESTIMATE: Duration = Duration::from_secs(2);
 
@@ -312,7 +315,7 @@ impl Director {
     pub fn sweep(&mut self) {
         let begun = Instant::now();
         let done = self.dataplane.tables().sweep_part(SWEEP_SETS);
-        self.sweep_at = Instant::now() + begun.elapsed() * SWEEP_REST;
+        self.sweep_at = Instant::now() + (begun.elapsed() * SWEEP_REST).min(LONGEST_REST);
         if let Some(done) = done {
             self.live = done.live;
             self.sweep_at = self.sweep_at.max(self.sweep_begun + SWEEP);
@@ -341,7 +344,7 @@ impl Director {
     pub fn estimate(&mut self) {
         let begun = Instant::now();
         let done = self.dataplane.tables().estimate_part(ESTIMATE_SERVICES);
-        self.estimate_at = Instant::now() + begun.elapsed() * ESTIMATE_REST;
+        self.estimate_at = Instant::now() + (begun.elapsed() * ESTIMATE_REST).min(LONGEST_REST);
         if done {
             self.estimate_at = self.estimate_at.max(self.estimate_begun + ESTIMATE);
             self.estimate_begun = self.estimate_at;
