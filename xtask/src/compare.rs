@@ -177,8 +177,8 @@ fn verdicts(figures: &Figures, networks: &[&str]) -> Option<String> {
             if let Some((ours, theirs)) = value(OURS).zip(value(THEIRS)) {
                 // As it is printed.
                 let ratio = (ours / theirs * 100.0).round() / 100.0;
-                let met = if ratio >= aim { "yes" } else { "**no**" };
-                let cells = [format!("≥ {aim}"), format!("{ratio:.2}"), met.to_owned()];
+                let met = page::met(ratio >= aim).to_owned();
+                let cells = [format!("≥ {aim}"), format!("{ratio:.2}"), met];
                 judged.insert(format!("{network}: {unit}"), cells);
             }
         }

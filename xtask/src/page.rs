@@ -26,6 +26,11 @@ pub fn replace(begin: &str, end: &str, text: &str) -> Result<()> {
     Ok(())
 }
 
+/// How a table says whether an aim is met.
+pub fn met(is: bool) -> &'static str {
+    if is { "yes" } else { "**no**" }
+}
+
 /// Three digits.
 pub fn significant(value: f64) -> String {
     let digits = 2 - value.abs().max(1e-9).log10().floor() as i32;

@@ -157,11 +157,7 @@ pub fn table(figures: &Figures) -> String {
         let ratios: Vec<_> = ratios
             .map(|(x, ratio)| format!("{ratio:.2} ({x})"))
             .collect();
-        let met = match verdict.met() {
-            Some(true) => "yes",
-            Some(false) => "**no**",
-            None => "not measured",
-        };
+        let met = verdict.met().map_or("not measured", page::met);
         let (aim, limit) = (&verdict.aim, verdict.limit);
         let _ = writeln!(
             text,
@@ -192,7 +188,7 @@ pub fn scale(figures: &Figures) -> String {
                 } else {
                     value <= limit
                 };
-                if met { "yes" } else { "**no**" }.to_owned()
+                page::met(met).to_owned()
             }),
         }
     };
