@@ -31,7 +31,7 @@ const SWEEP: Duration = Duration::from_secs(1);
 const SWEEP_SETS: u32 = 4096;
 
 /// So many times as long as that took the sweep rests, so that a large table is swept in more than a second
-/// and not by more than a fortieth of a processor.
+/// and not by much more than a fortieth of a processor.
 const SWEEP_REST: u32 = 40;
 
 /// But never longer than this: a part may have taken long because the processor was somebody else's.
