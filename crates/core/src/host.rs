@@ -30,7 +30,7 @@ use crate::reuse;
 use crate::sched;
 use crate::sip;
 use crate::track;
-use crate::wire::checksum::{self, Diff};
+use crate::wire::checksum::{self, Diff, Pseudo};
 use crate::wire::icmp4::Message;
 use crate::wire::sctp;
 
@@ -121,6 +121,23 @@ pub trait Packet: Sized {
         let new = addresses.and(ports).apply(old);
         self.write(at, if optional && new == 0 { 0xffff } else { new })
     }
+
+    /// As [`Packet::update_checksum`], told all about the pseudo header: by it a host knows whole checksums from
+    /// unfinished ones. Of a packet whose transport header follows the IP header.
+    #[inline(always)]
+    fn update_checksum_under(
+        &mut self,
+        at: usize,
+        pseudo: Pseudo,
+        ports: Diff,
+        optional: bool,
+    ) -> Option<()> {
+        self.update_checksum(at, pseudo.change, ports, optional)
+    }
+
+    /// Says that the sum of all bytes from the IP header on has changed, to whoever keeps it.
+    #[inline(always)]
+    fn sum_changed(&mut self, _change: Diff) {}
 
     /// Keeps a later fragment back until the first one has come; false when it cannot.
     #[inline(always)]

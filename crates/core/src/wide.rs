@@ -75,7 +75,9 @@ pub(crate) fn rewrite<T: Tables, P: Packet, M: Mode>(
     } else if forward::translates(method) || kind & (KIND_REWRITE | KIND_TO_LOOPBACK) != 0 {
         nat::rewrite_wide::<T, P, M>(tables, packet, flow, slot, ports, step)
     } else {
-        packet.write(flow.l3 + ipv6::HOP_LIMIT, flow.ttl.wrapping_sub(step))
+        let hops = flow.ttl.wrapping_sub(step);
+        packet.sum_changed(ipv6::hops_changed(flow.ttl, hops));
+        packet.write(flow.l3 + ipv6::HOP_LIMIT, hops)
     };
     done.ok_or(Drop::Headroom)
 }

@@ -1,5 +1,7 @@
 //! Running the real programs on single packets (`BPF_PROG_TEST_RUN`): tests and benches.
 
+use std::io;
+use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::time::Duration;
 
 use aya::programs::{
@@ -44,6 +46,61 @@ impl DataPlane {
             Entry::TcEgress => run_classifier(self.classifier(entry::OUT)?, packet, ingress),
         }
     }
+
+    /// Runs TC ingress on a packet whose bytes the network card has summed (`CHECKSUM_COMPLETE`).
+    ///
+    /// # Errors
+    /// `EBADMSG` when that sum is not the packet's afterwards; `EINVAL` of kernels that do not check it, before
+    /// Linux 6.17.
+    pub fn run_summed(&self, packet: &[u8], ingress: u32) -> Result<(), Error> {
+        const BPF_PROG_TEST_RUN: libc::c_long = 10;
+        const CHECKSUM_COMPLETE: u32 = 1 << 2;
+        /// The part of `union bpf_attr` for this command.
+        #[repr(C)]
+        #[derive(Default)]
+        struct Attributes {
+            program: u32,
+            verdict: u32,
+            size_in: u32,
+            size_out: u32,
+            data_in: u64,
+            data_out: u64,
+            repeat: u32,
+            duration: u32,
+            context_size_in: u32,
+            context_size_out: u32,
+            context_in: u64,
+            context_out: u64,
+            flags: u32,
+            cpu: u32,
+            batch_size: u32,
+            padding: u32,
+        }
+        let program = self.classifier(entry::TC)?;
+        let fd = program
+            .fd()
+            .map_err(|e| Error::bpf("running a program on a packet", e))?;
+        let context = received_by(ingress);
+        let mut attributes = Attributes {
+            program: fd.as_fd().as_raw_fd() as u32,
+            size_in: packet.len() as u32,
+            data_in: packet.as_ptr() as u64,
+            repeat: 1,
+            context_size_in: context.len() as u32,
+            context_in: context.as_ptr() as u64,
+            flags: CHECKSUM_COMPLETE,
+            ..Attributes::default()
+        };
+        let size = size_of::<Attributes>();
+        // SAFETY: the attributes are as large as stated; packet, context and program outlive the call.
+        let code =
+            unsafe { libc::syscall(libc::SYS_bpf, BPF_PROG_TEST_RUN, &raw mut attributes, size) };
+        if code == 0 {
+            return Ok(());
+        }
+        let error = io::Error::last_os_error();
+        Err(Error::os("running a program on a summed packet", error))
+    }
 }
 
 fn run_xdp(program: &Xdp, packet: &[u8], ingress: u32) -> Result<Run, Error> {
@@ -61,12 +118,17 @@ pub(crate) fn run_classifier(
     packet: &[u8],
     ingress: u32,
 ) -> Result<Run, Error> {
-    // struct __sk_buff: only interfaces matter. The kernel fills in the rest as on receipt.
-    let mut context = [0u8; 192];
-    context[36..40].copy_from_slice(&ingress.to_ne_bytes());
-    context[40..44].copy_from_slice(&ingress.to_ne_bytes());
+    let context = received_by(ingress);
     let context = (ingress != 0).then_some(&context[..]);
     run(packet, context, |options| program.test_run(options))
+}
+
+/// `struct __sk_buff`: only interfaces matter. The kernel fills in the rest as on receipt.
+fn received_by(ingress: u32) -> [u8; 192] {
+    let mut context = [0; 192];
+    context[36..40].copy_from_slice(&ingress.to_ne_bytes());
+    context[40..44].copy_from_slice(&ingress.to_ne_bytes());
+    context
 }
 
 fn run(

@@ -7,7 +7,7 @@ use crate::director::Mode;
 use crate::host::{Packet, Tables, get, put};
 use crate::parse::Flow;
 use crate::proto;
-use crate::wire::checksum::Diff;
+use crate::wire::checksum::{Diff, Pseudo};
 use crate::wire::{ipv4, ipv6, sctp, tcp, udp};
 
 /// What addresses and ports become, raw, laid out as in [`crate::conn::Key`].
@@ -44,16 +44,27 @@ pub fn rewrite<P: Packet, M: Mode>(
     packet.write(flow.l3 + ipv4::TTL, lower)?;
     packet.write(flow.l3 + ipv4::CHECKSUM, header.apply(checksum))?;
     packet.write(flow.l3 + ipv4::SOURCE, to.addresses)?;
-    transport::<P, M>(packet, flow, addresses, to.ports)
+    let pseudo = Pseudo {
+        sum: (flow.key.addresses & 0xffff_ffff) + (flow.key.addresses >> 32) + ends(flow),
+        change: addresses,
+        header: Diff::NONE,
+    };
+    transport::<P, M>(packet, flow, pseudo, to.ports)
 }
 
-/// Rewrites the ports and the transport checksum; the addresses in the pseudo header changed by
-/// `addresses`.
+/// [`Pseudo::ends`] of a packet.
+#[inline(always)]
+fn ends(flow: &Flow) -> u64 {
+    let len = flow.total_len.wrapping_sub((flow.l4 - flow.l3) as u16);
+    Pseudo::ends(proto::base(flow.key.proto), len)
+}
+
+/// Rewrites the ports and the transport checksum.
 #[inline(always)]
 fn transport<P: Packet, M: Mode>(
     packet: &mut P,
     flow: &Flow,
-    addresses: Diff,
+    pseudo: Pseudo,
     new_ports: u32,
 ) -> Option<()> {
     if M::RARE && !flow.whole {
@@ -64,10 +75,16 @@ fn transport<P: Packet, M: Mode>(
     }
     let ports = Diff::of32(flow.key.ports, new_ports);
     packet.write(flow.l4, new_ports)?;
-    if proto::base(flow.key.proto) == proto::TCP {
-        packet.update_checksum(flow.l4 + tcp::CHECKSUM, addresses, ports, false)
+    let (at, optional) = if proto::base(flow.key.proto) == proto::TCP {
+        (flow.l4 + tcp::CHECKSUM, false)
     } else {
-        packet.update_checksum(flow.l4 + udp::CHECKSUM, addresses, ports, true)
+        (flow.l4 + udp::CHECKSUM, true)
+    };
+    if M::RARE {
+        // What an extension header makes the last destination is in the pseudo header.
+        packet.update_checksum(at, pseudo.change, ports, optional)
+    } else {
+        packet.update_checksum_under(at, pseudo, ports, optional)
     }
 }
 
@@ -95,24 +112,26 @@ pub fn sctp_ports<P: Packet>(
     packet.write(l4 + sctp::CHECKSUM, checksum ^ change.to_le())
 }
 
-/// Writes an IPv6 address over the one at `at`; what that changes in a sum.
+/// Writes an IPv6 address over the one at `at`; what was there sums to, and what that changes in a sum.
 #[inline(always)]
 pub(crate) fn replace_address<P: Packet>(
     packet: &mut P,
     at: usize,
     new: *const Address,
-) -> Option<Diff> {
+) -> Option<(u64, Diff)> {
     let halves = packet.pointer::<Address>(at)?.cast::<u64>();
-    let mut diff = Diff::NONE;
+    let (mut sum, mut diff) = (0, Diff::NONE);
     for i in 0..2 {
         // SAFETY: the address lies in a map, at a multiple of 8 bytes; pointer() checked the bounds.
         unsafe {
             let new = atomic::load(new.cast::<u64>().add(i));
-            diff = diff.and(Diff::of64(get(halves.add(i)), new));
+            let old = get(halves.add(i));
+            sum += (old & 0xffff_ffff) + (old >> 32);
+            diff = diff.and(Diff::of64(old, new));
             put(halves.add(i), new);
         }
     }
-    Some(diff)
+    Some((sum, diff))
 }
 
 /// As [`rewrite`], for IPv6: the addresses are those beside the slot.
@@ -133,11 +152,16 @@ pub fn rewrite_wide<T: Tables, P: Packet, M: Mode>(
             &raw const (*wide).new_destination,
         )
     };
-    let addresses = replace_address(packet, flow.l3 + ipv6::SOURCE, source)?.and(replace_address(
-        packet,
-        flow.l3 + ipv6::DESTINATION,
-        destination,
-    )?);
-    packet.write(flow.l3 + ipv6::HOP_LIMIT, flow.ttl.wrapping_sub(hop_step))?;
-    transport::<P, M>(packet, flow, addresses, ports)
+    let (from, source) = replace_address(packet, flow.l3 + ipv6::SOURCE, source)?;
+    let (to, destination) = replace_address(packet, flow.l3 + ipv6::DESTINATION, destination)?;
+    let addresses = source.and(destination);
+    let hops = flow.ttl.wrapping_sub(hop_step);
+    packet.write(flow.l3 + ipv6::HOP_LIMIT, hops)?;
+    let pseudo = Pseudo {
+        sum: from + to + ends(flow),
+        change: addresses,
+        // The header holds no checksum that would make up for it.
+        header: addresses.and(ipv6::hops_changed(flow.ttl, hops)),
+    };
+    transport::<P, M>(packet, flow, pseudo, ports)
 }

@@ -115,15 +115,15 @@ pub fn translate_wide<T: Tables, P: Packet>(
     };
     let mut pseudo = Diff::NONE;
     if outer.source {
-        pseudo = replace_address(packet, flow.l3 + ipv6::SOURCE, new_source)?;
+        (_, pseudo) = replace_address(packet, flow.l3 + ipv6::SOURCE, new_source)?;
     }
     if outer.destination {
-        let changed = replace_address(packet, flow.l3 + ipv6::DESTINATION, new_destination)?;
+        let (_, changed) = replace_address(packet, flow.l3 + ipv6::DESTINATION, new_destination)?;
         pseudo = pseudo.and(changed);
     }
-    let inside = replace_address(packet, flow.inner + ipv6::SOURCE, new_destination)?.and(
-        replace_address(packet, flow.inner + ipv6::DESTINATION, new_source)?,
-    );
+    let (_, source) = replace_address(packet, flow.inner + ipv6::SOURCE, new_destination)?;
+    let (_, destination) = replace_address(packet, flow.inner + ipv6::DESTINATION, new_source)?;
+    let inside = source.and(destination);
     let step = u8::from(!delivered);
     packet.write(flow.l3 + ipv6::HOP_LIMIT, flow.ttl.wrapping_sub(step))?;
     ports(packet, flow, new_ports, inside, pseudo)

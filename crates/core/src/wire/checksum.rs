@@ -76,6 +76,38 @@ impl Diff {
     }
 }
 
+/// A change of the pseudo header that a transport checksum covers.
+#[derive(Clone, Copy, Debug)]
+pub struct Pseudo {
+    /// What the pseudo header summed to before, not folded.
+    pub sum: u64,
+    /// What changed in it.
+    pub change: Diff,
+    /// What the bytes of the IP header changed by: nothing where they hold a checksum of their own.
+    pub header: Diff,
+}
+
+impl Pseudo {
+    /// Sum of a pseudo header without its addresses: protocol and length, in host order.
+    #[inline(always)]
+    pub fn ends(protocol: u8, len: u16) -> u64 {
+        u64::from(u16::from(protocol).to_be()) + u64::from(len.to_be())
+    }
+
+    /// Whether a checksum field holds no more than the sum of the pseudo header: hardware is to add the rest.
+    /// By chance one whole checksum in 65,535 looks like that, too.
+    #[inline(always)]
+    pub fn is_all_of(&self, checksum: u16) -> bool {
+        fold(Diff(self.sum).raw()) == checksum
+    }
+
+    /// What all bytes from the IP header on change by when the transport checksum is brought up to date.
+    #[inline(always)]
+    pub fn on_bytes(&self) -> Diff {
+        self.header.and(self.change.reversed())
+    }
+}
+
 /// One's-complement addition of accumulators.
 #[inline(always)]
 pub fn add(a: u32, b: u32) -> u32 {

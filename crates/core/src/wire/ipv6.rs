@@ -9,6 +9,7 @@
 //! ```
 
 use crate::addr::Be16;
+use crate::wire::checksum::Diff;
 
 /// Bytes of the fixed header.
 pub const LEN: usize = 40;
@@ -38,6 +39,12 @@ pub const IPV6: u8 = 41;
 
 /// Smallest MTU a link may have.
 pub const MIN_MTU: u16 = 1280;
+
+/// What another hop limit changes in the sum of the header.
+#[inline(always)]
+pub fn hops_changed(old: u8, new: u8) -> Diff {
+    Diff::of16(u16::from(old).to_be(), u16::from(new).to_be())
+}
 
 /// What comes before the addresses.
 #[repr(C)]

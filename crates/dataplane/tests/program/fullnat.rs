@@ -17,7 +17,14 @@ fn serve(s: &mut Stage<'_>, net: &Net, servers: &[ServerSpec], locals: u16) {
     serve_as(s, net, Protocol::Tcp, servers, locals);
 }
 
-fn serve_as(s: &mut Stage<'_>, net: &Net, protocol: Protocol, servers: &[ServerSpec], locals: u16) {
+/// A service on port 80 with `locals` local addresses.
+pub fn serve_as(
+    s: &mut Stage<'_>,
+    net: &Net,
+    protocol: Protocol,
+    servers: &[ServerSpec],
+    locals: u16,
+) {
     let spec = service(protocol, net.vip(80));
     s.serve(&spec, servers);
     for which in 0..locals {

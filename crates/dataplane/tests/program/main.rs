@@ -15,6 +15,7 @@ mod fullnat;
 mod ipv6;
 mod local;
 mod malformed;
+mod offloads;
 mod one_packet;
 mod packet;
 mod persistence;

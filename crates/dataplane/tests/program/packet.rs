@@ -216,12 +216,7 @@ impl Packet {
         let pseudo = if self.protocol == ICMP {
             Vec::new()
         } else {
-            pseudo(
-                self.source,
-                self.destination,
-                self.protocol,
-                self.body.len(),
-            )
+            self.pseudo_header()
         };
         let sum = checksum(&[&pseudo, &self.body]);
         let sum = if self.protocol == UDP && sum == 0 {
@@ -230,6 +225,16 @@ impl Packet {
             sum
         };
         self.body[at..at + 2].copy_from_slice(&sum.to_be_bytes());
+    }
+
+    /// What its transport checksum covers besides the body.
+    pub fn pseudo_header(&self) -> Vec<u8> {
+        pseudo(
+            self.source,
+            self.destination,
+            self.protocol,
+            self.body.len(),
+        )
     }
 
     /// Reads a frame without tags; fragments and extension headers are taken apart too.
@@ -312,13 +317,7 @@ impl Packet {
         if self.fragment.is_some() {
             return Ok(());
         }
-        let pseudo = pseudo(
-            self.source,
-            self.destination,
-            self.protocol,
-            self.body.len(),
-        );
-        let sum = checksum(&[&pseudo, &self.body]);
+        let sum = checksum(&[&self.pseudo_header(), &self.body]);
         match self.protocol {
             TCP if sum != 0 => Err("TCP checksum".into()),
             UDP if sum != 0 && self.body.get(6..8) != Some(&[0, 0]) => Err("UDP checksum".into()),

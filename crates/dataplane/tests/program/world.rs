@@ -647,6 +647,20 @@ impl Stage<'_> {
         self.send(Side::Back, &packet.frame(from, BACK_MAC))
     }
 
+    /// A packet whose bytes the network card has summed, to TC in the kernel: the sum stays right.
+    #[track_caller]
+    pub fn keeps_sum(&mut self, side: Side, packet: &Packet) {
+        if (self.real, self.hook) != (true, Hook::Tc) {
+            return;
+        }
+        let (ingress, to) = match side {
+            Side::Front => (self.world.front, FRONT_MAC),
+            _ => (self.world.back, BACK_MAC),
+        };
+        let frame = packet.frame(mac_of(packet.source), to);
+        self.world.plane.run_summed(&frame, ingress).unwrap();
+    }
+
     /// As a frame that comes in: what XDP lets pass, TC sees next.
     pub fn arrives(&mut self, side: Side, frame: &[u8]) -> Seen {
         if self.hook == Hook::Xdp && matches!(side, Side::Front | Side::Back) {
