@@ -543,7 +543,18 @@ fn forward<H: Host, P: Packet, M: Mode>(
         host.cross_apart(packet, found.index)
             .ok_or(Drop::Headroom)?;
     } else if M::WIDE {
-        wide::rewrite::<H, P, M>(host, packet, flow, found.index, word, to.ports, stays)?;
+        // What changes more by FULLNAT enters no tunnel.
+        let plain = (!apart && !M::FULL).then_some(server);
+        wide::rewrite::<H, P, M>(
+            host,
+            packet,
+            flow,
+            found.index,
+            word,
+            to.ports,
+            stays,
+            plain,
+        )?;
     } else {
         rewrite::<P, M>(packet, flow, word, &to, stays, apart)?;
     }
@@ -718,7 +729,16 @@ pub(crate) fn leave<T: Tables, P: Packet, M: Mode>(
         return Verdict::Stack;
     }
     let done = if M::WIDE {
-        wide::rewrite::<T, P, M>(tables, packet, flow, found.index, word, to.ports, true)
+        wide::rewrite::<T, P, M>(
+            tables,
+            packet,
+            flow,
+            found.index,
+            word,
+            to.ports,
+            true,
+            None,
+        )
     } else {
         rewrite::<P, M>(packet, flow, word, &to, true, false)
     };

@@ -191,7 +191,7 @@ pub fn refresh<H: Host>(host: &H, index: u32, tag: u64, epoch: u32) -> Refreshed
 }
 
 /// The hop as a slot of a connection to `server` keeps it: what a tunnel adds is off its MTU, and one that
-/// is more than IPv4 in IPv4 is marked.
+/// is more than a packet in another of its own version is marked.
 #[inline(always)]
 pub(crate) fn for_connection(hop: NextHop, word: Word, server: *const ServerRecord) -> NextHop {
     let tunnelled = !word.is_reply() && (word.kind() & KIND_METHOD) as u8 == forward::TUNNEL;
@@ -199,11 +199,12 @@ pub(crate) fn for_connection(hop: NextHop, word: Word, server: *const ServerReco
         return hop;
     }
     // SAFETY: server records live as long as the maps.
-    let (overhead, plain) = unsafe { (tunnel::overhead(server), tunnel::is_plain(server)) };
+    let (overhead, plain) = unsafe {
+        (
+            tunnel::overhead(server),
+            tunnel::is_plain(server, word.proto() & proto::WIDE != 0),
+        )
+    };
     let hop = NextHop::new(hop.way, hop.mtu.saturating_sub(overhead));
-    if plain && word.proto() & proto::WIDE == 0 {
-        hop
-    } else {
-        hop.wrapped()
-    }
+    if plain { hop } else { hop.wrapped() }
 }

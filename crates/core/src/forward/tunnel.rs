@@ -2,9 +2,9 @@
 //! unpacks it.
 //!
 //! Both packets may be IPv4 or IPv6; between their headers lies nothing (IP in IP, RFC 2003, RFC 2473,
-//! RFC 4213), GUE, or GRE. IPv4 in IPv4 alone, the usual case, is [`forward`], inlined into the way of
-//! established packets; all of the others are [`seal`]
-//! and [`wrap`]. What they write is what the kernel's IPVS
+//! RFC 4213), GUE, or GRE. A packet in another of its own version and nothing else, the usual case, is
+//! [`forward`] or [`forward_wide`], inlined into the way of established packets; all of the others are
+//! [`seal`] and [`wrap`]. What they write is what the kernel's IPVS
 //! writes, with three exceptions: the identification of an outer packet that may be fragmented is
 //! another number; GUE's source port is another function of the flow; and a checksum that the card of
 //! the sender was to fill in is never left to the real server (`--tun-remcsum` is `--tun-csum`).
@@ -12,7 +12,7 @@
 use crate::addr::{Address, Be16};
 use crate::atomic;
 use crate::forward::decrement_ttl;
-use crate::host::{Packet, Shell, Tables};
+use crate::host::{Packet, Shell, Tables, put};
 use crate::inner::{self, Version};
 use crate::layout::{SERVER_IPV6, ServerRecord, TUNNEL_GRE, TUNNEL_GUE, TUNNEL_IPIP};
 use crate::mask::masked;
@@ -49,16 +49,49 @@ pub fn forward<P: Packet>(packet: &mut P, flow: &Flow, addresses: u64) -> Option
     packet.write(flow.l3, header)
 }
 
-/// True for a server whose IPv4 packets [`forward`] wraps.
+/// Wraps an IPv6 packet, whose hop limit has been lowered already, in an IPv6 packet and nothing else, for the
+/// server with an index.
+#[inline(always)]
+pub fn forward_wide<T: Tables, P: Packet>(
+    tables: &T,
+    packet: &mut P,
+    flow: &Flow,
+    server: u32,
+) -> Option<()> {
+    let server = tables.server(server)?;
+    packet.push(flow.l3, ipv6::LEN, Version::V6, Shell::Ip)?;
+    let tos = outer_tos(flow.tos);
+    let [high, low] = flow.total_len.to_be_bytes();
+    let hops = flow.ttl.wrapping_sub(1);
+    let first = word([0x60 | tos >> 4, tos << 4, 0, 0]);
+    let second = word([high, low, ipv6::IPV6, hops]);
+    let header = packet.pointer::<[u64; 5]>(flow.l3)?.cast::<u64>();
+    // SAFETY: pointer() checked the bounds; server records live as long as the maps, where both addresses lie
+    // at multiples of 8 bytes.
+    unsafe {
+        let source = (&raw const (*server).tunnel_source).cast::<u64>();
+        let destination = (&raw const (*server).rip).cast::<u64>();
+        put(header.cast::<u32>(), first);
+        put(header.cast::<u32>().add(1), second);
+        for i in 0..2 {
+            put(header.add(1 + i), atomic::load(source.add(i)));
+            put(header.add(3 + i), atomic::load(destination.add(i)));
+        }
+    }
+    Some(())
+}
+
+/// True for a server whose IPv4 packets [`forward`] wraps; or, with `wide`, whose IPv6 packets
+/// [`forward_wide`] does.
 ///
 /// # Safety
 /// `server` is a record in the table.
 #[inline(always)]
-pub unsafe fn is_plain(server: *const ServerRecord) -> bool {
+pub unsafe fn is_plain(server: *const ServerRecord, wide: bool) -> bool {
     // SAFETY: passed on to the caller.
     unsafe {
         atomic::load(&raw const (*server).tunnel_type) == TUNNEL_IPIP
-            && atomic::load(&raw const (*server).flags) & SERVER_IPV6 == 0
+            && (atomic::load(&raw const (*server).flags) & SERVER_IPV6 != 0) == wide
     }
 }
 
