@@ -28,6 +28,7 @@ mod netlink;
 mod network_tests;
 mod next_hops;
 mod nexthop;
+mod pace;
 mod run;
 mod site;
 mod state;

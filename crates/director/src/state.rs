@@ -15,6 +15,7 @@ use tokio::task::JoinSet;
 use crate::links::{self, LinkChange, Links, Outcome};
 use crate::netlink::{self, Event, Link, Netlink};
 use crate::next_hops::{Effect, NextHops, Request, Resolution, Route, ServerState};
+use crate::pace::Pace;
 use crate::{Error, Options, variables};
 
 /// Up to so many routes are looked up before a request is answered, so that a server just added
@@ -33,9 +34,6 @@ const SWEEP_SETS: u32 = 4096;
 /// So many times as long as that took the sweep rests, so that a large table is swept in more than a second
 /// and not by much more than a fortieth of a processor.
 const SWEEP_REST: u32 = 40;
-
-/// But never longer than this: a part may have taken long because the processor was somebody else's.
-const LONGEST_REST: Duration = Duration::from_millis(20);
 
 /// The step of IPVS's rate estimators.
 const ESTIMATE: Duration = Duration::from_secs(2);
@@ -66,14 +64,8 @@ pub(crate) struct Director {
     broadcasts: BTreeSet<Ipv4Addr>,
     /// Live connections at the last sweep.
     live: u32,
-    /// When the sweep under way began.
-    sweep_begun: Instant,
-    /// When it goes on.
-    sweep_at: Instant,
-    /// When the estimation under way began.
-    estimate_begun: Instant,
-    /// When it goes on.
-    estimate_at: Instant,
+    sweeping: Pace,
+    estimating: Pace,
     /// The kernel took no more neighbours at the last try.
     table_full: bool,
     /// Cached next hops are stale.
@@ -94,15 +86,12 @@ pub(crate) struct Director {
 
 impl Director {
     pub fn new(options: Options, cookie: u64, dataplane: DataPlane, netlink: Netlink) -> Self {
-        let now = Instant::now();
         Self {
             options,
             cookie,
-            started: now,
-            sweep_begun: now,
-            sweep_at: now,
-            estimate_begun: now,
-            estimate_at: now,
+            started: Instant::now(),
+            sweeping: Pace::new(SWEEP, SWEEP_REST),
+            estimating: Pace::new(ESTIMATE, ESTIMATE_REST),
             dataplane,
             netlink,
             links: Links::default(),
@@ -153,12 +142,12 @@ impl Director {
 
     /// When [`Director::sweep`] is due.
     pub fn sweep_at(&self) -> Instant {
-        self.sweep_at
+        self.sweeping.at()
     }
 
     /// When [`Director::estimate`] is due.
     pub fn estimate_at(&self) -> Instant {
-        self.estimate_at
+        self.estimating.at()
     }
 
     /// When [`Director::resolve_all`] is due.
@@ -315,12 +304,8 @@ impl Director {
     pub fn sweep(&mut self) {
         let begun = Instant::now();
         let done = self.dataplane.tables().sweep_part(SWEEP_SETS);
-        self.sweep_at = Instant::now() + (begun.elapsed() * SWEEP_REST).min(LONGEST_REST);
-        if let Some(done) = done {
-            self.live = done.live;
-            self.sweep_at = self.sweep_at.max(self.sweep_begun + SWEEP);
-            self.sweep_begun = self.sweep_at;
-        }
+        self.sweeping.done(begun, Instant::now(), done.is_some());
+        self.live = done.map_or(self.live, |done| done.live);
     }
 
     /// Every second: what is kept by the clock is looked at, and what others undid is done again.
@@ -344,11 +329,7 @@ impl Director {
     pub fn estimate(&mut self) {
         let begun = Instant::now();
         let done = self.dataplane.tables().estimate_part(ESTIMATE_SERVICES);
-        self.estimate_at = Instant::now() + (begun.elapsed() * ESTIMATE_REST).min(LONGEST_REST);
-        if done {
-            self.estimate_at = self.estimate_at.max(self.estimate_begun + ESTIMATE);
-            self.estimate_begun = self.estimate_at;
-        }
+        self.estimating.done(begun, Instant::now(), done);
     }
 
     /// Takes in one event; [`Director::settle`] follows when the burst is over.
