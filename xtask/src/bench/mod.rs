@@ -5,6 +5,7 @@ mod aims;
 mod curve;
 mod figures;
 
+use std::path::PathBuf;
 use std::process::Stdio;
 
 use anyhow::{Context, Result, bail};
@@ -23,6 +24,9 @@ const CURVES: &str = "docs/benchmarks";
 /// Measure the paths through the programs, and a director at scale, and write tables, verdicts and curves into docs/.
 #[derive(clap::Args)]
 pub struct Args {
+    /// Measure Katran by turns, too: its XDP program is pinned here and set up for TCP to 10.2.0.1, port 80.
+    #[arg(long, value_name = "PIN")]
+    katran: Option<PathBuf>,
     /// Only print.
     #[arg(long)]
     print: bool,
@@ -42,6 +46,7 @@ pub fn main(args: &Args) -> Result<()> {
             "--bench",
             "paths",
         ])
+        .envs(args.katran.iter().map(|pin| ("POINTSMAN_KATRAN", pin)))
         .stderr(Stdio::inherit())
         .output()
         .context("starting cargo")?;

@@ -2,25 +2,28 @@
 //! servers and processors.
 //!
 //! `cargo bench -p pointsman-dataplane` measures everything and prints JSON; words given after `--` choose
-//! the rows (with a blank and their number) that contain one of them. `cargo xtask bench` puts all of it into `docs/benchmarks.md`. Needs root. Each
-//! figure is a median of rounds that are interleaved with rounds of the harness ending in an empty
-//! program, whose time is taken off.
+//! the rows (with a blank and their number) that contain one of them. `cargo xtask bench` puts all of it into
+//! `docs/benchmarks.md`. Needs root. Each figure is a median of rounds, by turns with those of the rows beside it and
+//! of the harness ending in an empty program, whose time is taken off.
 
 mod packets;
 mod rig;
 mod scale;
+mod turns;
 
 use std::fs;
 use std::sync::Barrier;
 
+use aya::programs::{ProgramFd, ProgramInfo};
 use pointsman_model::{Family, Forwarding, Protocol, Scheduler};
 use pointsman_testkit::frames::ACK;
 use pointsman_testkit::{Names, Netns};
 use serde_json::{Value, json};
 
-use packets::{replies, requests};
+use packets::requests;
 use rig::{Harness, Rig, SERVERS, Serving, TUNNEL, Target};
 use scale::Scale;
+use turns::{Path, Row, Taker};
 
 /// Flows that are established, and how many are opened in such a table: few are opened in too short a time.
 const FLOWS: [(u32, Option<u32>); 4] = [
@@ -45,6 +48,10 @@ fn main() {
         rows: Vec::new(),
         verified: String::new(),
         scale: Scale::default(),
+        katran: std::env::var_os("POINTSMAN_KATRAN").map(|pin| {
+            let program = ProgramInfo::from_pin(pin).expect("a pinned program");
+            program.fd().expect("its descriptor")
+        }),
     };
     // On every processor.
     if bench.wants("services at scale", 0) {
@@ -88,6 +95,8 @@ struct Bench<'a> {
     rows: Vec<Value>,
     verified: String,
     scale: Scale,
+    /// Katran's program, pinned and set up for the same VIP by whoever has it, to be measured by turns.
+    katran: Option<ProgramFd>,
 }
 
 impl Bench<'_> {
@@ -120,14 +129,44 @@ impl Bench<'_> {
             .push(json!({ "chart": chart, "row": row, "x": x, "ns": ns }));
     }
 
+    /// Measures the rows of these paths that are wanted, by turns.
+    fn by_turns(&mut self, rig: &mut Lazy<'_>, mut paths: Vec<Path>) {
+        for path in &mut paths {
+            path.rows.retain(|row| self.wants(&row.name, row.x));
+        }
+        paths.retain(|path| !path.rows.is_empty());
+        if paths.is_empty() {
+            return;
+        }
+        let figures = turns::measure(rig.get(), self.katran.as_ref(), &paths);
+        let rows = paths.into_iter().flat_map(|path| path.rows);
+        for (row, ns) in rows.zip(figures) {
+            self.note(row.chart, &row.name, row.x, ns);
+        }
+    }
+
     /// Every path, with so many flows, and so many that are opened.
     fn over_flows(&mut self, flows: u32, new: Option<u32>) {
-        let mut rig = Lazy::new(self.netns, flows);
-        let floor = "floor: swap addresses";
-        if self.wants(floor, flows) {
-            let traffic = requests(flows, Family::V4, Protocol::Tcp, ACK);
-            let ns = Harness::new().measure(&rig.get().way, Target::Floor, &traffic);
-            self.note("established", floor, flows, ns);
+        let traffic = requests(flows, Family::V4, Protocol::Tcp, ACK);
+        let floor = Row::established(
+            "established",
+            "floor: swap addresses",
+            flows,
+            Target::Floor,
+            traffic,
+        );
+        let mut paths = vec![Path {
+            taker: Taker::Nobody,
+            rows: vec![floor],
+        }];
+        if self.katran.is_some() {
+            let name = "Katran, established";
+            let established = Row::established("established", name, flows, Target::Xdp, traffic);
+            let new = new.map(|new| Row::new("new", "Katran, new connection", new, new));
+            paths.push(Path {
+                taker: Taker::Katran,
+                rows: new.into_iter().chain([established]).collect(),
+            });
         }
         for (name, forwarding) in [
             ("DR", Forwarding::Route),
@@ -137,63 +176,23 @@ impl Bench<'_> {
         ] {
             let (family, protocol) = (Family::V6, Protocol::Udp);
             let four = Serving::one(forwarding);
-            self.path(&mut rig, name, &four, new);
-            self.path(
-                &mut rig,
-                &format!("{name} IPv6"),
-                &Serving { family, ..four },
-                new,
-            );
-            self.path(
-                &mut rig,
-                &format!("{name} UDP"),
-                &Serving { protocol, ..four },
-                None,
-            );
-        }
-    }
-
-    /// One forwarding method, one family and protocol.
-    fn path(&mut self, rig: &mut Lazy<'_>, name: &str, serving: &Serving, new: Option<u32>) {
-        let mut harness = Harness::new();
-        let (flows, forwarding) = (rig.flows, serving.forwarding);
-        let row = format!("{name}, new connection");
-        if let Some(new) = new
-            && self.wants(&row, new)
-        {
-            rig.get().serve(serving);
-            let ns = harness.measure_new(rig.get(), serving, new);
-            self.note("new", &row, new, ns);
-        }
-        let traffic = requests(flows, serving.family, serving.protocol, ACK);
-        let plain = serving.family == Family::V4 && serving.protocol == Protocol::Tcp;
-        let mut rows = vec![("established", Target::Xdp, traffic)];
-        if forwarding == Forwarding::Masquerade && serving.protocol == Protocol::Tcp {
-            rows.push(("replies", Target::Xdp, replies(flows, serving.family)));
-        }
-        // A tunnel changes the packet's length, which the harness cannot undo at TC.
-        if plain && forwarding != TUNNEL {
-            rows.push(("established, on TC", Target::Tc, traffic));
-        }
-        let mut ready = false;
-        for (what, target, traffic) in rows {
-            let row = format!("{name}, {what}");
-            if !self.wants(&row, flows) {
-                continue;
+            for (kind, serving, new) in [
+                ("", four, new),
+                (" IPv6", Serving { family, ..four }, new),
+                (" UDP", Serving { protocol, ..four }, None),
+            ] {
+                paths.push(Path {
+                    taker: Taker::Director(serving),
+                    rows: turns::rows(&format!("{name}{kind}"), &serving, flows, new),
+                });
             }
-            if !ready {
-                rig.get().serve(serving);
-                rig.get().establish(&mut harness, serving);
-                ready = true;
-            }
-            let ns = harness.measure(&rig.get().way, target, &traffic);
-            self.note("established", &row, flows, ns);
         }
+        self.by_turns(&mut Lazy::new(self.netns, flows), paths);
     }
 
     /// New connections by direct routing, for each scheduler.
     fn schedulers(&mut self, rig: &mut Lazy<'_>) {
-        let mut harness = Harness::new();
+        let mut paths = Vec::new();
         for scheduler in Scheduler::ALL {
             if scheduler == Scheduler::None {
                 continue;
@@ -205,57 +204,45 @@ impl Bench<'_> {
                     servers,
                     ..Serving::one(Forwarding::Route)
                 };
-                if self.wants(&row, servers.into()) {
-                    rig.get().serve(&serving);
-                    let ns = harness.measure_new(rig.get(), &serving, MANY);
-                    self.note("schedulers", &row, servers.into(), ns);
-                }
+                paths.push(Path {
+                    taker: Taker::Director(serving),
+                    rows: vec![Row::new("schedulers", row, servers.into(), MANY)],
+                });
             }
         }
+        self.by_turns(rig, paths);
     }
 
     fn over_servers(&mut self, rig: &mut Lazy<'_>) {
-        for servers in [2, 10, 100, SERVERS] {
-            let serving = Serving {
-                servers,
-                ..Serving::one(Forwarding::Route)
-            };
-            self.scale(rig, "servers", servers, &serving);
-        }
+        let served = [2, 10, 100, SERVERS].map(|servers| {
+            let one = Serving::one(Forwarding::Route);
+            (servers, Serving { servers, ..one })
+        });
+        self.over(rig, "servers", &served);
     }
 
     fn over_services(&mut self, rig: &mut Lazy<'_>) {
-        for services in [1, 100, 10_000] {
-            let serving = Serving {
-                services,
-                ..Serving::one(Forwarding::Route)
-            };
-            self.scale(rig, "services", services, &serving);
-        }
+        let served = [1, 100, 10_000].map(|services| {
+            let one = Serving::one(Forwarding::Route);
+            (services, Serving { services, ..one })
+        });
+        self.over(rig, "services", &served);
     }
 
-    /// New and established connections of a service among so many.
-    fn scale(&mut self, rig: &mut Lazy<'_>, chart: &str, x: u16, serving: &Serving) {
-        let mut harness = Harness::new();
-        let [new, established] =
-            ["new connection", "established"].map(|what| format!("DR, {what}, over {chart}"));
-        if !self.wants(&new, x.into()) && !self.wants(&established, x.into()) {
-            return;
-        }
-        rig.get().serve(serving);
-        if self.wants(&new, x.into()) {
-            let ns = harness.measure_new(rig.get(), serving, MANY);
-            self.note(chart, &new, x.into(), ns);
-        }
-        if self.wants(&established, x.into()) {
-            rig.get().establish(&mut harness, serving);
-            let ns = harness.measure(
-                &rig.get().way,
-                Target::Xdp,
-                &requests(MANY, Family::V4, Protocol::Tcp, ACK),
-            );
-            self.note(chart, &established, x.into(), ns);
-        }
+    /// New and established connections of what is served, with its number.
+    fn over(&mut self, rig: &mut Lazy<'_>, chart: &'static str, served: &[(u16, Serving)]) {
+        let traffic = requests(MANY, Family::V4, Protocol::Tcp, ACK);
+        let paths = served.iter().map(|&(x, serving)| {
+            let [new, old] =
+                ["new connection", "established"].map(|what| format!("DR, {what}, over {chart}"));
+            let rows = vec![
+                Row::new(chart, new, x.into(), MANY),
+                Row::established(chart, old, x.into(), Target::Xdp, traffic),
+            ];
+            let taker = Taker::Director(serving);
+            Path { taker, rows }
+        });
+        self.by_turns(rig, paths.collect());
     }
 
     /// Established connections on one processor, and on every one at once: nanoseconds for each packet of

@@ -92,6 +92,14 @@ pub struct Traffic {
     pub plan: Plan,
 }
 
+impl Traffic {
+    /// Flow by flow: whoever gives flows memory in the order they come would else meet them in that order again.
+    pub fn in_order(mut self) -> Self {
+        self.plan.stride = 1;
+        self
+    }
+}
+
 /// Packets of clients, told apart by source.
 pub fn requests(flows: u32, family: Family, protocol: Protocol, flags: u8) -> Traffic {
     let [source, _, transport] = offsets(family);

@@ -29,12 +29,12 @@ struct Aligned<T: ?Sized>(T);
 static OBJECT: &Aligned<[u8]> = &Aligned(*include_bytes!(concat!(env!("OUT_DIR"), "/bench")));
 
 /// Rounds of a measurement, of which the median counts.
-const ROUNDS: usize = 5;
+pub const ROUNDS: u32 = 5;
 /// Packets of a round.
 const RUNS: u32 = 1_000_000;
 /// New connections that are opened before those that are timed, so that what is warm in a director at
 /// work is warm here.
-const WARM: u32 = 1024;
+pub const WARM: u32 = 1024;
 /// More connections than any row opens.
 const ENOUGH: u32 = 1 << 22;
 /// Real servers that have a neighbour entry.
@@ -178,6 +178,18 @@ impl Way {
     }
 }
 
+impl Way {
+    /// Through another XDP program, in by the same interfaces.
+    pub fn through(&self, program: &ProgramFd) -> Self {
+        let clone = |program: &ProgramFd| program.try_clone().expect("a descriptor");
+        Self {
+            interfaces: self.interfaces,
+            xdp: clone(program),
+            tc: clone(&self.tc),
+        }
+    }
+}
+
 /// A director's programs and tables.
 pub struct Rig {
     plane: Option<DataPlane>,
@@ -283,16 +295,16 @@ impl Rig {
         }
     }
 
+    /// Forgets all connections.
+    pub fn clear(&mut self) {
+        self.plane().tables().clear_connections();
+    }
+
     /// Brings every flow to ESTABLISHED.
     pub fn establish(&mut self, harness: &mut Harness, serving: &Serving) {
-        let flows = self.flows;
-        self.plane().tables().clear_connections();
-        for flags in [SYN, ACK] {
-            harness.begin(0);
-            let traffic = requests(flows, serving.family, serving.protocol, flags);
-            harness.run(&self.way, Target::Xdp, false, &traffic, flows);
-        }
-        let live = self.plane().tables().sweep().live;
+        self.clear();
+        harness.open(&self.way, self.flows, serving.family, serving.protocol);
+        let (flows, live) = (self.flows, self.plane().tables().sweep().live);
         assert!(
             live >= flows - flows / 100,
             "{live} of {flows} flows have a connection"
@@ -466,37 +478,39 @@ impl Harness {
         result.duration.as_nanos() as f64
     }
 
-    /// Median of net times.
-    pub fn measure(&mut self, way: &Way, target: Target, traffic: &Traffic) -> f64 {
-        median((0..ROUNDS).map(|_| {
-            let mut run = |idle| self.run(way, target, idle, traffic, RUNS);
-            run(false) - run(true)
-        }))
+    /// Opens so many connections.
+    pub fn open(&mut self, way: &Way, flows: u32, family: Family, protocol: Protocol) {
+        for flags in [SYN, ACK] {
+            self.begin(0);
+            let traffic = requests(flows, family, protocol, flags).in_order();
+            self.run(way, Target::Xdp, false, &traffic, flows);
+        }
+    }
+
+    /// Net time of a packet, once every flow had one: the first may change its connection's state or life.
+    pub fn sample(&mut self, way: &Way, target: Target, traffic: &Traffic, flows: u32) -> f64 {
+        self.run(way, target, false, traffic, flows);
+        let mut run = |idle| self.run(way, target, idle, traffic, RUNS);
+        run(false) - run(true)
+    }
+
+    /// Net time of a new connection, each of a flow of its own, after [`WARM`] others.
+    pub fn sample_new(&mut self, way: &Way, traffic: &Traffic, opened: u32) -> f64 {
+        let mut run = |idle, runs| self.run(way, Target::Xdp, idle, traffic, runs);
+        let base = run(true, opened);
+        run(false, WARM);
+        run(false, opened) - base
     }
 
     /// Median of times at XDP, harness included.
     pub fn gross(&mut self, way: &Way, traffic: &Traffic) -> f64 {
-        median((0..ROUNDS).map(|_| self.run(way, Target::Xdp, false, traffic, RUNS)))
-    }
-
-    /// Median of net times of new connections, each flow once, into a table that holds [`WARM`] others.
-    pub fn measure_new(&mut self, rig: &mut Rig, serving: &Serving, flows: u32) -> f64 {
-        let rounds = (200_000 / flows).clamp(3, 15);
-        // Every round has flows of its own: of those it met before a table has hints.
-        let all = rounds * (2 * flows + WARM);
-        let traffic = requests(all, serving.family, serving.protocol, SYN);
-        median((0..rounds).map(|_| {
-            rig.plane().tables().clear_connections();
-            let mut run = |idle, runs| self.run(&rig.way, Target::Xdp, idle, &traffic, runs);
-            let base = run(true, flows);
-            run(false, WARM);
-            run(false, flows) - base
-        }))
+        let run = |_| self.run(way, Target::Xdp, false, traffic, RUNS);
+        median((0..ROUNDS).map(run).collect())
     }
 }
 
-fn median(figures: impl Iterator<Item = f64>) -> f64 {
-    let mut figures: Vec<f64> = figures.collect();
+/// The middle one.
+pub fn median(mut figures: Vec<f64>) -> f64 {
     figures.sort_by(f64::total_cmp);
     figures[figures.len() / 2]
 }
