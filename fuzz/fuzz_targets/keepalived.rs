@@ -38,7 +38,9 @@ fuzz_target!(|data: &[u8]| {
         ..Options::default()
     };
     let loaded = read_from(Path::new("/k.conf"), &options, &files);
-    let _ = loaded.diagnostics.render(pointsman_config::diag::Severity::NoEffect);
+    let _ = loaded
+        .diagnostics
+        .render(pointsman_config::diag::Severity::NoEffect);
     let text = write(&loaded.site);
     let again = Two(text.as_bytes(), b"");
     let _ = read_from(Path::new("/k.conf"), &options, &again);

@@ -14,7 +14,7 @@ use libfuzzer_sys::fuzz_target;
 use pointsman_model::Family;
 use pointsman_model::vrrp::{
     Authentication, HmacKey, HmacMode, HmacTrailer, Key, Peers, Unicast, UnicastPeer,
-    VirtualAddress, VrrpCounters, VrrpInstance, VrrpState, VrrpVersion, Vrid,
+    VirtualAddress, Vrid, VrrpCounters, VrrpInstance, VrrpState, VrrpVersion,
 };
 use pointsman_vrrp::Time;
 use pointsman_vrrp::fsm::Effect;
@@ -88,7 +88,11 @@ fuzz_target!(|data: &[u8]| {
 });
 
 fn configuration(choice: u8) -> VrrpInstance {
-    let family = if choice & 1 == 0 { Family::V4 } else { Family::V6 };
+    let family = if choice & 1 == 0 {
+        Family::V4
+    } else {
+        Family::V6
+    };
     let mut config = VrrpInstance::new("VI", "eth0", Vrid::new(51).expect("in range"), family);
     let vip = match family {
         Family::V4 => "10.0.0.100/24",
@@ -135,9 +139,8 @@ fn mend(config: &VrrpInstance, bytes: &mut [u8], from: IpAddr, to: IpAddr) {
     let (from, to, start) = match config.family {
         Family::V6 => (from, to, 0),
         Family::V4 if bytes.len() >= 20 => {
-            let address = |at: usize| {
-                IpAddr::from([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
-            };
+            let address =
+                |at: usize| IpAddr::from([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
             let start = usize::from(bytes[0] & 0x0f) * 4 + if bytes[9] == 51 { 24 } else { 0 };
             (address(12), address(16), start)
         }
