@@ -142,11 +142,10 @@ impl Packet for Skb<'_> {
         if optional && old == 0 {
             return Some(());
         }
-        if self.is_aggregate() || pseudo.is_all_of(old) {
+        if self.is_aggregate() || pseudo.is_all(old) {
             return self.update_checksum(at, pseudo.change, ports, optional);
         }
-        let new = pseudo.change.and(ports).apply(old);
-        self.write(at, if optional && new == 0 { 0xffff } else { new })?;
+        self.change_checksum(at, old, pseudo.change.and(ports), optional)?;
         self.sum_changed(pseudo.on_bytes());
         Some(())
     }

@@ -543,18 +543,11 @@ fn forward<H: Host, P: Packet, M: Mode>(
         host.cross_apart(packet, found.index)
             .ok_or(Drop::Headroom)?;
     } else if M::WIDE {
+        wide::rewrite::<H, P, M>(host, packet, flow, found.index, word, to.ports, stays)?;
         // What changes more by FULLNAT enters no tunnel.
-        let plain = (!apart && !M::FULL).then_some(server);
-        wide::rewrite::<H, P, M>(
-            host,
-            packet,
-            flow,
-            found.index,
-            word,
-            to.ports,
-            stays,
-            plain,
-        )?;
+        if !M::FULL && !apart && !stays && (kind & KIND_METHOD) as u8 == forward::TUNNEL {
+            tunnel::forward_wide(host, packet, flow, server).ok_or(Drop::Headroom)?;
+        }
     } else {
         rewrite::<P, M>(packet, flow, word, &to, stays, apart)?;
     }
@@ -729,16 +722,7 @@ pub(crate) fn leave<T: Tables, P: Packet, M: Mode>(
         return Verdict::Stack;
     }
     let done = if M::WIDE {
-        wide::rewrite::<T, P, M>(
-            tables,
-            packet,
-            flow,
-            found.index,
-            word,
-            to.ports,
-            true,
-            None,
-        )
+        wide::rewrite::<T, P, M>(tables, packet, flow, found.index, word, to.ports, true)
     } else {
         rewrite::<P, M>(packet, flow, word, &to, true, false)
     };

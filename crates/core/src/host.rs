@@ -118,7 +118,14 @@ pub trait Packet: Sized {
         if optional && old == 0 {
             return Some(());
         }
-        let new = addresses.and(ports).apply(old);
+        self.change_checksum(at, old, addresses.and(ports), optional)
+    }
+
+    /// Writes what a whole checksum `old` at `at` becomes by a change. With `optional` (UDP) it is not zero, which
+    /// would mean that there is none.
+    #[inline(always)]
+    fn change_checksum(&mut self, at: usize, old: u16, change: Diff, optional: bool) -> Option<()> {
+        let new = change.apply(old);
         self.write(at, if optional && new == 0 { 0xffff } else { new })
     }
 

@@ -7,7 +7,7 @@
 use crate::addr::{Be16, Be32};
 use crate::host::Packet;
 use crate::inner::{self, Version};
-use crate::wire::checksum::{Diff, add, add_all, finish, fold};
+use crate::wire::checksum::{Diff, add, add_all, finish, fold, is_unfinished};
 use crate::wire::{ethernet, gre, gue, ipv4, ipv6, tcp, udp};
 
 /// Directors a real server can name.
@@ -372,7 +372,7 @@ fn udp_checksum<P: Packet>(
     );
     // A checksum that the sender's kernel left to a network card, on a way that has none, is the sum of
     // the pseudo header so far.
-    let finished = checksum != 0 && checksum != fold(pseudo);
+    let finished = checksum != 0 && !is_unfinished(checksum, pseudo);
     // Everything before the inner packet.
     let mut head = add(pseudo, add_all(packet.read::<[u32; 3]>(outer.payload)?));
     let options = tunnelled.at - outer.payload - udp::LEN - gue::LEN;

@@ -5,7 +5,7 @@ use crate::atomic;
 use crate::conn::{KIND_METHOD, KIND_REWRITE, KIND_TO_LOOPBACK, Word};
 use crate::director::Mode;
 use crate::drop::Drop;
-use crate::forward::{self, nat, related, tunnel};
+use crate::forward::{self, nat, related};
 use crate::host::{Packet, Tables, get};
 use crate::parse::Flow;
 use crate::wire::ipv6;
@@ -49,10 +49,8 @@ fn differs<T: Tables, P: Packet>(
     Some(differ)
 }
 
-/// The forwarding method's own work. `delivered` packets stay on the director; a tunnel to `server` that is no
-/// more than IPv6 in IPv6 is entered here.
+/// The forwarding method's own work. `delivered` packets stay on the director.
 #[inline(always)]
-#[expect(clippy::too_many_arguments, reason = "what the caller has at hand")]
 pub(crate) fn rewrite<T: Tables, P: Packet, M: Mode>(
     tables: &T,
     packet: &mut P,
@@ -61,7 +59,6 @@ pub(crate) fn rewrite<T: Tables, P: Packet, M: Mode>(
     word: Word,
     ports: u32,
     delivered: bool,
-    server: Option<u32>,
 ) -> Result<(), Drop> {
     let (kind, reply) = (word.kind(), word.is_reply());
     let method = (kind & KIND_METHOD) as u8;
@@ -81,12 +78,6 @@ pub(crate) fn rewrite<T: Tables, P: Packet, M: Mode>(
         let hops = flow.ttl.wrapping_sub(step);
         packet.sum_changed(ipv6::hops_changed(flow.ttl, hops));
         packet.write(flow.l3 + ipv6::HOP_LIMIT, hops)
-    };
-    let done = match server {
-        Some(server) if method == forward::TUNNEL && !delivered && done.is_some() => {
-            tunnel::forward_wide(tables, packet, flow, server)
-        }
-        _ => done,
     };
     done.ok_or(Drop::Headroom)
 }

@@ -7,7 +7,7 @@ use crate::director::Mode;
 use crate::host::{Packet, Tables, get, put};
 use crate::parse::Flow;
 use crate::proto;
-use crate::wire::checksum::{Diff, Pseudo};
+use crate::wire::checksum::{Diff, Pseudo, add_words};
 use crate::wire::{ipv4, ipv6, sctp, tcp, udp};
 
 /// What addresses and ports become, raw, laid out as in [`crate::conn::Key`].
@@ -45,7 +45,7 @@ pub fn rewrite<P: Packet, M: Mode>(
     packet.write(flow.l3 + ipv4::CHECKSUM, header.apply(checksum))?;
     packet.write(flow.l3 + ipv4::SOURCE, to.addresses)?;
     let pseudo = Pseudo {
-        sum: (flow.key.addresses & 0xffff_ffff) + (flow.key.addresses >> 32) + ends(flow),
+        sum: add_words(flow.key.addresses) + ends(flow),
         change: addresses,
         header: Diff::NONE,
     };
@@ -126,7 +126,7 @@ pub(crate) fn replace_address<P: Packet>(
         unsafe {
             let new = atomic::load(new.cast::<u64>().add(i));
             let old = get(halves.add(i));
-            sum += (old & 0xffff_ffff) + (old >> 32);
+            sum += add_words(old);
             diff = diff.and(Diff::of64(old, new));
             put(halves.add(i), new);
         }

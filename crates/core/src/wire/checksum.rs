@@ -65,7 +65,7 @@ impl Diff {
     /// The accumulator, for helpers that take one of 32 bits.
     #[inline(always)]
     pub fn raw(self) -> u32 {
-        let sum = (self.0 >> 32) + (self.0 & 0xffff_ffff);
+        let sum = add_words(self.0);
         ((sum >> 32) + sum) as u32
     }
 
@@ -94,11 +94,10 @@ impl Pseudo {
         u64::from(u16::from(protocol).to_be()) + u64::from(len.to_be())
     }
 
-    /// Whether a checksum field holds no more than the sum of the pseudo header: hardware is to add the rest.
-    /// By chance one whole checksum in 65,535 looks like that, too.
+    /// Whether this pseudo header, as it was before, is all that a checksum covers: [`is_unfinished`].
     #[inline(always)]
-    pub fn is_all_of(&self, checksum: u16) -> bool {
-        fold(Diff(self.sum).raw()) == checksum
+    pub fn is_all(&self, checksum: u16) -> bool {
+        is_unfinished(checksum, Diff(self.sum).raw())
     }
 
     /// What all bytes from the IP header on change by when the transport checksum is brought up to date.
@@ -106,6 +105,19 @@ impl Pseudo {
     pub fn on_bytes(&self) -> Diff {
         self.header.and(self.change.reversed())
     }
+}
+
+/// Whether a checksum field holds no more than what the pseudo header sums to: hardware is to add the rest. By
+/// chance one whole checksum in 65,535 looks like that, too.
+#[inline(always)]
+pub fn is_unfinished(checksum: u16, pseudo: u32) -> bool {
+    checksum == fold(pseudo)
+}
+
+/// The two words of one, added without loss.
+#[inline(always)]
+pub fn add_words(both: u64) -> u64 {
+    (both >> 32) + (both & 0xffff_ffff)
 }
 
 /// One's-complement addition of accumulators.
