@@ -4,7 +4,8 @@
 //! `cargo bench -p pointsman-dataplane` measures everything and prints JSON; words given after `--` choose
 //! the rows (with a blank and their number) that contain one of them. `cargo xtask bench` puts all of it into
 //! `docs/benchmarks.md`. Needs root. Each figure is a median of rounds, by turns with those of the rows beside it and
-//! of the harness ending in an empty program, whose time is taken off.
+//! of the harness ending in an empty program, whose time is taken off. Where `POINTSMAN_KATRAN` names a pinned XDP
+//! program, that is measured by turns, too.
 
 mod packets;
 mod rig;
@@ -160,12 +161,9 @@ impl Bench<'_> {
             rows: vec![floor],
         }];
         if self.katran.is_some() {
-            let name = "Katran, established";
-            let established = Row::established("established", name, flows, Target::Xdp, traffic);
-            let new = new.map(|new| Row::new("new", "Katran, new connection", new, new));
             paths.push(Path {
                 taker: Taker::Katran,
-                rows: new.into_iter().chain([established]).collect(),
+                rows: turns::rows("Katran", &Serving::one(TUNNEL), flows, new),
             });
         }
         for (name, forwarding) in [

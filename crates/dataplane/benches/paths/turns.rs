@@ -168,7 +168,7 @@ impl Turns {
     ) {
         let serving = match &path.taker {
             Taker::Director(serving) => *serving,
-            Taker::Nobody | Taker::Katran => Serving::one(Forwarding::Route),
+            Taker::Nobody | Taker::Katran => Serving::one(TUNNEL),
         };
         let (family, protocol) = (serving.family, serving.protocol);
         if let Taker::Director(serving) = &path.taker {
