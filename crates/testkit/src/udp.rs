@@ -3,7 +3,7 @@
 use std::io;
 use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -94,13 +94,18 @@ pub struct EchoClient {
 }
 
 impl EchoClient {
-    /// Connects to `server`.
+    /// Connects to `server` from a port that no other client of this process has or had: a director
+    /// keeps a connection for minutes after its client's socket is closed, and a port that the
+    /// kernel hands out again by chance would go on with it.
     ///
     /// # Errors
-    /// When there is no route.
+    /// When there is no route, or something else has the port.
     pub fn connect(server: SocketAddrV4) -> Result<Self, Error> {
+        static CLIENTS: AtomicU16 = AtomicU16::new(0);
+        // Below those the kernel chooses from.
+        let port = 10_000 + CLIENTS.fetch_add(1, Ordering::Relaxed) % 20_000;
         let open = || {
-            let socket = UdpSocket::bind(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0))?;
+            let socket = UdpSocket::bind(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, port))?;
             socket.connect(server)?;
             socket.set_read_timeout(Some(Duration::from_secs(3)))?;
             io::Result::Ok(socket)
