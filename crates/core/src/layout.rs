@@ -8,7 +8,7 @@ use crate::addr::{Address, Be16};
 use crate::parse::Flow;
 
 /// Version of this layout, kept in [`Runtime::version`].
-pub const VERSION: u32 = 5;
+pub const VERSION: u32 = 6;
 
 /// Slots in one set of the connection table.
 pub const WAYS: u32 = 8;
