@@ -46,6 +46,12 @@ impl Frame<'_> {
     #[inline(always)]
     fn move_link_header(&mut self, from: usize, len: usize) -> Option<()> {
         self.move_addresses(from)?;
+        self.move_kind(from, len)
+    }
+
+    /// Moves what follows the addresses in a link-layer header.
+    #[inline(always)]
+    fn move_kind(&mut self, from: usize, len: usize) -> Option<()> {
         let kind = self.read::<u16>(from + 12)?;
         self.write(12, kind)?;
         if len > 14 {
@@ -110,7 +116,8 @@ impl Packet for Frame<'_> {
     #[inline(always)]
     fn push(&mut self, l3: usize, len: usize, _outer: Version, _shell: Shell) -> Option<()> {
         self.adjust_head(-(len as i32))?;
-        self.move_link_header(len, l3)
+        // Who sends the packet writes the addresses.
+        self.move_kind(len, l3)
     }
 
     #[inline(always)]

@@ -15,7 +15,7 @@ use crate::drop::Drop;
 use crate::forward::fullnat::{self, Plan};
 use crate::forward::nat::{self, Rewrite};
 use crate::forward::{self, client, cross, direct, related, tunnel};
-use crate::host::{Host, Packet, Tables};
+use crate::host::{Host, Packet, Tables, put};
 use crate::icmp;
 use crate::layout::{Egress, NextHop, Runtime};
 use crate::next_hop::{Refreshed, Way};
@@ -558,13 +558,14 @@ fn forward<H: Host, P: Packet, M: Mode>(
         Way::Neighbour(hop) => {
             // SAFETY: egress entries live as long as the maps.
             let own = unsafe { atomic::load(&raw const (*egress).mac) };
-            packet
-                .write(0, (hop.way >> 16) as u32)
-                .ok_or(Drop::Internal)?;
-            packet
-                .write(4, (hop.way >> 48) as u16)
-                .ok_or(Drop::Internal)?;
-            packet.write(6, own).ok_or(Drop::Internal)?;
+            let header = packet.pointer::<[u16; 6]>(0).ok_or(Drop::Internal)?;
+            let words = header.cast::<u16>();
+            // SAFETY: pointer() checked the bounds.
+            unsafe {
+                put(words.cast(), (hop.way >> 16) as u32);
+                put(words.add(2), (hop.way >> 48) as u16);
+                put(words.add(3).cast(), own);
+            }
             Ok(Verdict::Send(egress))
         }
         Way::Kernel(ifindex, next) => Ok(Verdict::Resolve(ifindex, next)),

@@ -15,35 +15,30 @@ use crate::wire::ipv6;
 #[inline(always)]
 pub fn is_of<T: Tables, P: Packet>(tables: &T, packet: &P, flow: &Flow, slot: u32) -> bool {
     // What an ICMP error quotes went the other way.
-    let (source, destination) = if flow.inner != 0 {
-        (flow.inner + ipv6::DESTINATION, flow.inner + ipv6::SOURCE)
-    } else {
-        (flow.l3 + ipv6::SOURCE, flow.l3 + ipv6::DESTINATION)
-    };
-    differs(tables, packet, source, destination, slot) == Some(0)
+    let quoted = flow.inner != 0;
+    let l3 = if quoted { flow.inner } else { flow.l3 };
+    differs(tables, packet, l3 + ipv6::SOURCE, quoted, slot) == Some(0)
 }
 
+/// Bits in which the addresses at `at` and those of a slot differ, source from source or, `turned`, from
+/// destination.
 #[inline(always)]
 fn differs<T: Tables, P: Packet>(
     tables: &T,
     packet: &P,
-    source_at: usize,
-    destination_at: usize,
+    at: usize,
+    turned: bool,
     slot: u32,
 ) -> Option<u64> {
     let wide = tables.wide(slot)?;
-    let source = packet.pointer::<Address>(source_at)?.cast::<u64>();
-    let destination = packet.pointer::<Address>(destination_at)?.cast::<u64>();
+    let first = packet.pointer::<[Address; 2]>(at)?.cast::<u64>();
     let mut differ = 0;
     // SAFETY: the record lies in the map and begins with both addresses, pointer() checked the bounds.
     unsafe {
-        let kept = [
-            (&raw const (*wide).source).cast::<u64>(),
-            (&raw const (*wide).destination).cast::<u64>(),
-        ];
-        for i in 0..2 {
-            differ |= get(source.add(i)) ^ atomic::load(kept[0].add(i));
-            differ |= get(destination.add(i)) ^ atomic::load(kept[1].add(i));
+        let kept = (&raw const (*wide).source).cast::<u64>();
+        for i in 0..4 {
+            let other = if turned { i ^ 2 } else { i };
+            differ |= get(first.add(other)) ^ atomic::load(kept.add(i));
         }
     }
     Some(differ)

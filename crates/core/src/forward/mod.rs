@@ -8,7 +8,7 @@ pub mod nat;
 pub mod related;
 pub mod tunnel;
 
-use crate::host::Packet;
+use crate::host::{Packet, get, put};
 use crate::parse::Flow;
 use crate::wire::checksum::Diff;
 use crate::wire::ipv4;
@@ -41,14 +41,32 @@ pub const fn is_fullnat(method: u8) -> bool {
     method >= FULLNAT
 }
 
+/// Takes `step` off the time to live, which the protocol follows; what that changes in a sum.
+///
+/// # Safety
+/// Both bytes are there.
+#[inline(always)]
+unsafe fn lower_ttl(words: *mut u16, step: u8) -> Diff {
+    // SAFETY: passed on to the caller.
+    unsafe {
+        let old = get(words);
+        let [ttl, protocol] = old.to_ne_bytes();
+        let new = u16::from_ne_bytes([ttl.wrapping_sub(step), protocol]);
+        put(words, new);
+        Diff::of16(old, new)
+    }
+}
+
 /// Takes one off the time to live, which the caller found to be above one.
 #[inline(always)]
 pub fn decrement_ttl<P: Packet>(packet: &mut P, flow: &Flow) -> Option<()> {
-    let at = flow.l3 + ipv4::TTL;
-    let [ttl, protocol] = packet.read::<[u8; 2]>(at)?;
-    let (old, new) = ([ttl, protocol], [ttl.wrapping_sub(1), protocol]);
-    let diff = Diff::of16(u16::from_ne_bytes(old), u16::from_ne_bytes(new));
-    packet.write(at, new)?;
-    let checksum = packet.read::<u16>(flow.l3 + ipv4::CHECKSUM)?;
-    packet.write(flow.l3 + ipv4::CHECKSUM, diff.apply(checksum))
+    let words = packet
+        .pointer::<[u16; 2]>(flow.l3 + ipv4::TTL)?
+        .cast::<u16>();
+    // SAFETY: pointer() checked the bounds; the checksum follows the protocol.
+    unsafe {
+        let change = lower_ttl(words, 1);
+        put(words.add(1), change.apply(get(words.add(1))));
+    }
+    Some(())
 }

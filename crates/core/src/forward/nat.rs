@@ -4,6 +4,7 @@
 use crate::addr::Address;
 use crate::atomic;
 use crate::director::Mode;
+use crate::forward::lower_ttl;
 use crate::host::{Packet, Tables, get, put};
 use crate::parse::Flow;
 use crate::proto;
@@ -29,21 +30,17 @@ pub fn rewrite<P: Packet, M: Mode>(
     to: &Rewrite,
     ttl_step: u8,
 ) -> Option<()> {
-    let addresses = Diff::of32(flow.key.addresses as u32, to.addresses as u32).and(Diff::of32(
-        (flow.key.addresses >> 32) as u32,
-        (to.addresses >> 32) as u32,
-    ));
-
-    let [ttl, proto] = packet.read::<[u8; 2]>(flow.l3 + ipv4::TTL)?;
-    let lower = [ttl.wrapping_sub(ttl_step), proto];
-    let header = addresses.and(Diff::of16(
-        u16::from_ne_bytes([ttl, proto]),
-        u16::from_ne_bytes(lower),
-    ));
-    let checksum = packet.read::<u16>(flow.l3 + ipv4::CHECKSUM)?;
-    packet.write(flow.l3 + ipv4::TTL, lower)?;
-    packet.write(flow.l3 + ipv4::CHECKSUM, header.apply(checksum))?;
-    packet.write(flow.l3 + ipv4::SOURCE, to.addresses)?;
+    let addresses = Diff::of64(flow.key.addresses, to.addresses);
+    // Time to live and protocol, checksum, addresses.
+    let words = packet
+        .pointer::<[u16; 6]>(flow.l3 + ipv4::TTL)?
+        .cast::<u16>();
+    // SAFETY: pointer() checked the bounds.
+    unsafe {
+        let header = lower_ttl(words, ttl_step).and(addresses);
+        put(words.add(1), header.apply(get(words.add(1))));
+        put(words.add(2).cast(), to.addresses);
+    }
     let pseudo = Pseudo {
         sum: add_words(flow.key.addresses) + ends(flow),
         change: addresses,
@@ -119,19 +116,29 @@ pub(crate) fn replace_address<P: Packet>(
     at: usize,
     new: *const Address,
 ) -> Option<(u64, Diff)> {
-    let halves = packet.pointer::<Address>(at)?.cast::<u64>();
+    let there = packet.pointer::<Address>(at)?;
+    // SAFETY: the address lies in a map, at a multiple of 8 bytes; pointer() checked the bounds.
+    Some(unsafe { swap_address(there.cast(), new) })
+}
+
+/// As [`replace_address`].
+///
+/// # Safety
+/// There are 16 bytes at `there`, and an address at `new`, at a multiple of 8.
+#[inline(always)]
+unsafe fn swap_address(there: *mut u64, new: *const Address) -> (u64, Diff) {
     let (mut sum, mut diff) = (0, Diff::NONE);
     for i in 0..2 {
-        // SAFETY: the address lies in a map, at a multiple of 8 bytes; pointer() checked the bounds.
+        // SAFETY: passed on to the caller.
         unsafe {
             let new = atomic::load(new.cast::<u64>().add(i));
-            let old = get(halves.add(i));
+            let old = get(there.add(i));
             sum += add_words(old);
             diff = diff.and(Diff::of64(old, new));
-            put(halves.add(i), new);
+            put(there.add(i), new);
         }
     }
-    Some((sum, diff))
+    (sum, diff)
 }
 
 /// As [`rewrite`], for IPv6: the addresses are those beside the slot.
@@ -152,13 +159,17 @@ pub fn rewrite_wide<T: Tables, P: Packet, M: Mode>(
             &raw const (*wide).new_destination,
         )
     };
-    let (from, source) = replace_address(packet, flow.l3 + ipv6::SOURCE, source)?;
-    let (to, destination) = replace_address(packet, flow.l3 + ipv6::DESTINATION, destination)?;
-    let addresses = source.and(destination);
     let hops = flow.ttl.wrapping_sub(hop_step);
-    packet.write(flow.l3 + ipv6::HOP_LIMIT, hops)?;
+    let header = packet.pointer::<[u64; 5]>(flow.l3)?.cast::<u8>();
+    // SAFETY: pointer() checked the bounds; the addresses lie in the map, at multiples of 8 bytes.
+    let (sum, addresses) = unsafe {
+        put(header.add(ipv6::HOP_LIMIT), hops);
+        let (from, source) = swap_address(header.add(ipv6::SOURCE).cast(), source);
+        let (to, destination) = swap_address(header.add(ipv6::DESTINATION).cast(), destination);
+        (from + to, source.and(destination))
+    };
     let pseudo = Pseudo {
-        sum: from + to + ends(flow),
+        sum: sum + ends(flow),
         change: addresses,
         // The header holds no checksum that would make up for it.
         header: addresses.and(ipv6::hops_changed(flow.ttl, hops)),

@@ -17,7 +17,7 @@ use crate::inner::{self, Version};
 use crate::layout::{SERVER_IPV6, ServerRecord, TUNNEL_GRE, TUNNEL_GUE, TUNNEL_IPIP};
 use crate::mask::masked;
 use crate::parse::Flow;
-use crate::wire::checksum::{add, add_all, finish};
+use crate::wire::checksum::{add, finish, finish_wide};
 use crate::wire::{gre, gue, ipv4, ipv6, tcp, udp};
 
 /// Wraps an IPv4 packet in an IPv4 packet and nothing else; `addresses` are the outer source (low half)
@@ -484,7 +484,8 @@ fn ipv4_header(
         addresses[0],
         addresses[1],
     ];
-    words[2] |= u32::from(finish(add_all(words))) << 16;
+    let sum = words.into_iter().map(u64::from).sum();
+    words[2] |= u32::from(finish_wide(sum)) << 16;
     words
 }
 
