@@ -13,10 +13,10 @@ const KATRAN: [(u32, f64); 4] = [
     (65_536, 416.0),
     (1_000_000, 468.0),
 ];
-/// The same of a new flow, with its limit of new flows lifted, while its LRU is empty.
-const KATRAN_FRESH: [(u32, f64); 3] = [(4096, 584.0), (65_536, 478.0), (1_000_000, 442.0)];
-/// The same once its LRU is full, which it then stays.
+/// The same of a new flow, with its limit of new flows lifted, once its LRU is full, which it then stays.
 const KATRAN_FULL: [(u32, f64); 3] = [(4096, 1318.0), (65_536, 1129.0), (1_000_000, 864.0)];
+/// The same before its LRU was ever full: no aim, but no secret either.
+const KATRAN_FRESH: [(u32, f64); 3] = [(4096, 584.0), (65_536, 478.0), (1_000_000, 442.0)];
 
 /// Of what is measured at scale: the limit, and whether more is better.
 const SCALE: [(&str, f64, bool); 6] = [
@@ -37,31 +37,40 @@ struct Verdict {
     aim: String,
     /// Measured, over what.
     ratios: Vec<(u32, f64)>,
-    limit: f64,
+    /// None where it is only told.
+    limit: Option<f64>,
     /// Whether more is better.
     at_least: bool,
 }
 
 impl Verdict {
     fn at_most(aim: impl Into<String>, limit: f64, ratios: Vec<(u32, f64)>) -> Self {
-        let (aim, at_least) = (aim.into(), false);
         Self {
-            aim,
+            aim: aim.into(),
             ratios,
-            limit,
-            at_least,
+            limit: Some(limit),
+            at_least: false,
         }
     }
 
-    /// `None` without a figure.
+    /// Of no aim.
+    fn told(self) -> Self {
+        Self {
+            limit: None,
+            ..self
+        }
+    }
+
+    /// `None` without a figure, or an aim.
     fn met(&self) -> Option<bool> {
+        let limit = self.limit?;
         let good = |(_, ratio): &(u32, f64)| {
             // As it is printed.
             let ratio = (ratio * 100.0).round() / 100.0;
             if self.at_least {
-                ratio >= self.limit
+                ratio >= limit
             } else {
-                ratio <= self.limit
+                ratio <= limit
             }
         };
         (!self.ratios.is_empty()).then(|| self.ratios.iter().all(good))
@@ -80,6 +89,25 @@ fn katran(figures: &Figures, measured: Option<&str>, stated: &[(u32, f64)], x: u
     measured.and_then(|row| figures.of(row, x)).or_else(stated)
 }
 
+/// New connections, to Katran's.
+fn new_to_katran(
+    figures: &Figures,
+    whom: &str,
+    katran: impl Fn(u32) -> Option<f64>,
+) -> Vec<Verdict> {
+    let new = "DR, new connection";
+    let ratios = against(figures, new, &katran);
+    let mut verdicts = vec![Verdict::at_most(format!("{new}, to {whom}"), 0.5, ratios)];
+    for (scheduler, servers, limit) in [("sh", 100, 0.5), ("mh", 100, 0.5), ("wlc", 100, 1.0)] {
+        let row = format!("new connection by {scheduler}");
+        let ns = figures.of(&row, servers).zip(katran(65_536));
+        let ratios = ns.map(|(ns, katran)| (servers, ns / katran));
+        let aim = format!("{row}, to {whom}");
+        verdicts.push(Verdict::at_most(aim, limit, ratios.into_iter().collect()));
+    }
+    verdicts
+}
+
 fn verdicts(figures: &Figures) -> Vec<Verdict> {
     let mut verdicts = Vec::new();
     for (row, limit) in [
@@ -93,27 +121,12 @@ fn verdicts(figures: &Figures) -> Vec<Verdict> {
         let ratios = against(figures, row, katran);
         verdicts.push(Verdict::at_most(format!("{row}, to Katran"), limit, ratios));
     }
-    // An empty LRU is not there to be measured beside.
-    for (state, measured, stated) in [
-        ("empty", None, &KATRAN_FRESH),
-        ("full", Some("Katran, new connection"), &KATRAN_FULL),
-    ] {
-        let base = |x| katran(figures, measured, stated, x);
-        let new = "DR, new connection";
-        let ratios = against(figures, new, base);
-        verdicts.push(Verdict::at_most(
-            format!("{new}, to Katran, {state}"),
-            0.5,
-            ratios,
-        ));
-        for (scheduler, servers, limit) in [("sh", 100, 0.5), ("mh", 100, 0.5), ("wlc", 100, 1.0)] {
-            let row = format!("new connection by {scheduler}");
-            let ns = figures.of(&row, servers);
-            let ratios = ns.zip(base(65_536)).map(|(ns, base)| (servers, ns / base));
-            let aim = format!("{row}, to Katran, {state}");
-            verdicts.push(Verdict::at_most(aim, limit, ratios.into_iter().collect()));
-        }
-    }
+    let full = |x| katran(figures, Some("Katran, new connection"), &KATRAN_FULL, x);
+    verdicts.extend(new_to_katran(figures, "Katran", full));
+    // An LRU that is empty is not there to be measured beside.
+    let fresh = |x| katran(figures, None, &KATRAN_FRESH, x);
+    let fresh = new_to_katran(figures, "a Katran just started", fresh);
+    verdicts.extend(fresh.into_iter().map(Verdict::told));
     for (kind, limit) in [(" IPv6", 1.3), (" UDP", 1.1)] {
         for method in ["DR", "TUN", "NAT", "FULLNAT"] {
             let row = format!("{method}{kind}, established");
@@ -151,7 +164,7 @@ fn verdicts(figures: &Figures) -> Vec<Verdict> {
             .map(|(one, two)| (2, one / two))
             .into_iter()
             .collect(),
-        limit: 1.8,
+        limit: Some(1.8),
         at_least: true,
     });
     verdicts
@@ -166,13 +179,15 @@ pub fn table(figures: &Figures) -> String {
         let ratios: Vec<_> = ratios
             .map(|(x, ratio)| format!("{ratio:.2} ({x})"))
             .collect();
-        let met = verdict.met().map_or("not measured", page::met);
-        let (aim, limit) = (&verdict.aim, verdict.limit);
-        let _ = writeln!(
-            text,
-            "| {aim} | {sign} {limit} | {} | {met} |",
-            ratios.join(", ")
-        );
+        let (limit, met) = match verdict.limit {
+            Some(limit) => (
+                format!("{sign} {limit}"),
+                verdict.met().map_or("not measured", page::met),
+            ),
+            None => ("–".to_owned(), "–"),
+        };
+        let (aim, ratios) = (&verdict.aim, ratios.join(", "));
+        let _ = writeln!(text, "| {aim} | {limit} | {ratios} | {met} |");
     }
     text
 }
@@ -233,6 +248,14 @@ mod tests {
         has("| TUN, established, to Katran | ≤ 0.5 | 0.50 (1), 0.50 (65536) | yes |");
         has("| NAT, replies, to Katran | ≤ 0.6 |  | not measured |");
         has("| throughput of two processors, to one's | ≥ 1.8 | 1.82 (2) | yes |");
+        let new = r#"{"chart": "new", "row": "DR, new connection", "x": 4096, "ns": 292}"#;
+        let text = table(&figures(new));
+        for line in [
+            "| DR, new connection, to Katran | ≤ 0.5 | 0.22 (4096) | yes |",
+            "| DR, new connection, to a Katran just started | – | 0.50 (4096) | – |",
+        ] {
+            assert!(text.contains(line), "{text}");
+        }
         let text = table(&figures(&row("NAT, replies", 256, 77.5)));
         let line = "| NAT, replies, to Katran | ≤ 0.6 | 0.63 (256) | **no** |";
         assert!(text.contains(line), "{text}");
