@@ -264,7 +264,8 @@ impl Bench<'_> {
                         pin(cpu);
                         let mut harness = Harness::new();
                         barrier.wait();
-                        harness.gross(way, &requests(MANY, Family::V4, Protocol::Tcp, ACK))
+                        let traffic = requests(MANY, Family::V4, Protocol::Tcp, ACK);
+                        harness.gross(way, &traffic, MANY)
                     })
                 };
                 let running: Vec<_> = cpus[..count].iter().map(|cpu| on(*cpu)).collect();

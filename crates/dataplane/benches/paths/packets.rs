@@ -98,6 +98,15 @@ impl Traffic {
         self.plan.stride = 1;
         self
     }
+
+    /// Of other clients in each round, of which there may be sixteen: 4,096 addresses on.
+    pub fn of_round(mut self, round: u32) -> Self {
+        let at = self.plan.address_at as usize;
+        let low = &mut self.plan.packet[at..at + 2];
+        let moved = u16::from_be_bytes([low[0], low[1]]).wrapping_add((round as u16) << 12);
+        low.copy_from_slice(&moved.to_be_bytes());
+        self
+    }
 }
 
 /// Packets of clients, told apart by source.

@@ -6,7 +6,7 @@ use pointsman_model::{Family, Forwarding, Protocol};
 use pointsman_testkit::frames::{ACK, SYN};
 
 use crate::packets::{Traffic, replies, requests};
-use crate::rig::{self, Harness, ROUNDS, Rig, Serving, TUNNEL, Target, WARM, Way};
+use crate::rig::{self, Harness, Rig, Serving, TUNNEL, Target, WARM, Way};
 
 /// More new flows than Katran remembers, whose LRU once full stays full.
 const FILL: u32 = 12_000_000;
@@ -77,17 +77,17 @@ impl Row {
     }
 
     /// Samples in each turn: few connections are opened in a short time.
-    fn samples(&self) -> u32 {
+    fn samples(&self, rounds: u32) -> u32 {
         match self.what {
-            What::New(opened) => (200_000 / opened / ROUNDS).clamp(1, 3),
+            What::New(opened) => (200_000 / opened / rounds).clamp(1, 3),
             What::Established(..) => 1,
         }
     }
 
     /// New flows that all turns take.
-    fn flows(&self) -> u32 {
+    fn flows(&self, rounds: u32) -> u32 {
         match self.what {
-            What::New(opened) => ROUNDS * self.samples() * (2 * opened + WARM),
+            What::New(opened) => rounds * self.samples(rounds) * (2 * opened + WARM),
             What::Established(..) => 0,
         }
     }
@@ -121,16 +121,19 @@ pub fn rows(name: &str, serving: &Serving, flows: u32, new: Option<u32>) -> Vec<
 /// Measures each row of each path: medians of net times, in their order.
 pub fn measure(rig: &mut Rig, katran: Option<&ProgramFd>, paths: &[Path]) -> Vec<f64> {
     let rows = || paths.iter().flat_map(|path| &path.rows);
+    let (_, rounds) = rig::rounds(rig.flows);
     let mut turns = Turns {
         old: Harness::new(),
         fresh: Harness::new(),
         // Every sample has new flows of its own: of those it met before a table has hints.
-        flows: FILL + rows().map(Row::flows).sum::<u32>(),
+        flows: FILL + rows().map(|row| row.flows(rounds)).sum::<u32>(),
         katran: katran.map(|program| rig.way.through(program)),
+        rounds,
     };
     turns.fill();
     let mut samples = vec![Vec::new(); rows().count()];
-    for _ in 0..ROUNDS {
+    for round in 0..rounds {
+        turns.old.round = round;
         let mut samples = samples.iter_mut();
         for path in paths {
             turns.take(rig, path, &mut samples);
@@ -148,6 +151,7 @@ struct Turns {
     flows: u32,
     /// The way through Katran.
     katran: Option<Way>,
+    rounds: u32,
 }
 
 impl Turns {
@@ -177,7 +181,7 @@ impl Turns {
         let mut there = false;
         for row in &path.rows {
             let samples = into.next().expect("as many as rows");
-            for _ in 0..row.samples() {
+            for _ in 0..row.samples(self.rounds) {
                 match (&row.what, &path.taker, &self.katran) {
                     (What::New(_), Taker::Director(_), _) => rig.clear(),
                     (What::Established(..), Taker::Director(_), _) if !there => {
