@@ -103,7 +103,8 @@ impl Packet for Skb<'_> {
         unsafe { bpf_skb_store_bytes(self.raw(), at as u32, from.cast(), len as u32, 0) == 0 }
     }
 
-    /// By helper: only the kernel knows whether the checksum is whole, partial or hardware's.
+    /// By helper: only the kernel knows whether the checksum is whole, partial or hardware's. Where hardware summed all
+    /// bytes it takes the change of the checksum off, but does not know what the header changed by.
     #[inline(always)]
     fn update_checksum(
         &mut self,
@@ -112,6 +113,11 @@ impl Packet for Skb<'_> {
         ports: Diff,
         optional: bool,
     ) -> Option<()> {
+        // Where there is none, nothing makes up for new ports.
+        if optional && self.read::<u16>(at)? == 0 {
+            self.sum_changed(ports);
+            return Some(());
+        }
         let zero = if optional {
             u64::from(BPF_F_MARK_MANGLED_0)
         } else {
@@ -139,14 +145,14 @@ impl Packet for Skb<'_> {
         optional: bool,
     ) -> Option<()> {
         let old = self.read::<u16>(at)?;
-        if optional && old == 0 {
-            return Some(());
-        }
-        if self.is_aggregate() || pseudo.is_all(old) {
-            return self.update_checksum(at, pseudo.change, ports, optional);
-        }
-        self.change_checksum(at, old, pseudo.change.and(ports), optional)?;
-        self.sum_changed(pseudo.on_bytes());
+        let changed = if optional && old == 0 || self.is_aggregate() || pseudo.is_all(old) {
+            self.update_checksum(at, pseudo.change, ports, optional)?;
+            pseudo.header
+        } else {
+            self.change_checksum(at, old, pseudo.change.and(ports), optional)?;
+            pseudo.on_bytes()
+        };
+        self.sum_changed(changed);
         Some(())
     }
 

@@ -526,7 +526,7 @@ fn forward<H: Host, P: Packet, M: Mode>(
         }
         // The kernel takes one off the time to live first, and quotes that.
         if M::WIDE {
-            packet.write(flow.l3 + ipv6::HOP_LIMIT, flow.ttl.wrapping_sub(1));
+            forward::decrement_hops(packet, flow);
         } else {
             forward::decrement_ttl(packet, flow);
         }

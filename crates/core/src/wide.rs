@@ -57,7 +57,6 @@ pub(crate) fn rewrite<T: Tables, P: Packet, M: Mode>(
 ) -> Result<(), Drop> {
     let (kind, reply) = (word.kind(), word.is_reply());
     let method = (kind & KIND_METHOD) as u8;
-    let step = u8::from(!delivered);
     let done = if M::RARE && flow.inner != 0 {
         if forward::translates(method) {
             let outer = related::Outer::of(method, reply);
@@ -68,11 +67,11 @@ pub(crate) fn rewrite<T: Tables, P: Packet, M: Mode>(
             related::pass_on::<P, M>(packet, flow)
         }
     } else if forward::translates(method) || kind & (KIND_REWRITE | KIND_TO_LOOPBACK) != 0 {
-        nat::rewrite_wide::<T, P, M>(tables, packet, flow, slot, ports, step)
+        nat::rewrite_wide::<T, P, M>(tables, packet, flow, slot, ports, u8::from(!delivered))
+    } else if delivered {
+        Some(())
     } else {
-        let hops = flow.ttl.wrapping_sub(step);
-        packet.sum_changed(ipv6::hops_changed(flow.ttl, hops));
-        packet.write(flow.l3 + ipv6::HOP_LIMIT, hops)
+        forward::decrement_hops(packet, flow)
     };
     done.ok_or(Drop::Headroom)
 }

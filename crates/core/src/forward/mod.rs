@@ -11,7 +11,7 @@ pub mod tunnel;
 use crate::host::{Packet, get, put};
 use crate::parse::Flow;
 use crate::wire::checksum::Diff;
-use crate::wire::ipv4;
+use crate::wire::{ipv4, ipv6};
 
 /// Masquerading (`IP_VS_CONN_F_MASQ`).
 pub const NAT: u8 = 0;
@@ -55,6 +55,15 @@ unsafe fn lower_ttl(words: *mut u16, step: u8) -> Diff {
         put(words, new);
         Diff::of16(old, new)
     }
+}
+
+/// Takes one off the hop limit of an IPv6 packet, which the caller found to be above one.
+#[inline(always)]
+pub fn decrement_hops<P: Packet>(packet: &mut P, flow: &Flow) -> Option<()> {
+    let hops = flow.ttl.wrapping_sub(1);
+    packet.write(flow.l3 + ipv6::HOP_LIMIT, hops)?;
+    packet.sum_changed(ipv6::hops_changed(flow.ttl, hops));
+    Some(())
 }
 
 /// Takes one off the time to live, which the caller found to be above one.

@@ -79,7 +79,11 @@ fn transport<P: Packet, M: Mode>(
     };
     if M::RARE {
         // What an extension header makes the last destination is in the pseudo header.
-        packet.update_checksum(at, pseudo.change, ports, optional)
+        packet.update_checksum(at, pseudo.change, ports, optional)?;
+        if M::WIDE {
+            packet.sum_changed(pseudo.header);
+        }
+        Some(())
     } else {
         packet.update_checksum_under(at, pseudo, ports, optional)
     }

@@ -3,7 +3,7 @@
 use crate::addr::Address;
 use crate::director::Mode;
 use crate::forward::nat::{Rewrite, replace_address};
-use crate::forward::{decrement_ttl, is_fullnat};
+use crate::forward::{decrement_hops, decrement_ttl, is_fullnat};
 use crate::host::{Packet, Tables};
 use crate::mask::masked;
 use crate::parse::Flow;
@@ -121,11 +121,13 @@ pub fn translate_wide<T: Tables, P: Packet>(
         let (_, changed) = replace_address(packet, flow.l3 + ipv6::DESTINATION, new_destination)?;
         pseudo = pseudo.and(changed);
     }
+    packet.sum_changed(pseudo);
     let (_, source) = replace_address(packet, flow.inner + ipv6::SOURCE, new_destination)?;
     let (_, destination) = replace_address(packet, flow.inner + ipv6::DESTINATION, new_source)?;
     let inside = source.and(destination);
-    let step = u8::from(!delivered);
-    packet.write(flow.l3 + ipv6::HOP_LIMIT, flow.ttl.wrapping_sub(step))?;
+    if !delivered {
+        decrement_hops(packet, flow)?;
+    }
     ports(packet, flow, new_ports, inside, pseudo)
 }
 
@@ -133,7 +135,7 @@ pub fn translate_wide<T: Tables, P: Packet>(
 #[inline(always)]
 pub fn pass_on<P: Packet, M: Mode>(packet: &mut P, flow: &Flow) -> Option<()> {
     if M::WIDE {
-        packet.write(flow.l3 + ipv6::HOP_LIMIT, flow.ttl.wrapping_sub(1))
+        decrement_hops(packet, flow)
     } else {
         decrement_ttl(packet, flow)
     }

@@ -9,10 +9,15 @@ use crate::fullnat::serve_as;
 use crate::packet::Packet;
 use crate::world::{CLIENT_MAC, Hooks, NET4, NET6, Side, World, mac_of};
 
+/// Whether the kernel can be asked if it still has the right sum of all bytes.
+fn keeps_sums() -> bool {
+    KernelVersion::current().unwrap() >= KernelVersion::new(6, 17, 0)
+}
+
 /// A card that sums all bytes of a packet (`CHECKSUM_COMPLETE`) gets the sum of what the packet becomes.
 #[test]
 fn the_sum_of_all_bytes_follows_what_is_rewritten() {
-    if KernelVersion::current().unwrap() < KernelVersion::new(6, 17, 0) {
+    if !keeps_sums() {
         return;
     }
     World::with(|world| {
@@ -33,7 +38,24 @@ fn the_sum_of_all_bytes_follows_what_is_rewritten() {
                         };
                         let there = packet(net.client(1000), net.vip(80), SYN);
                         let sent = s.in_front(&there).sent_to(mac_of(net.rs[0]));
-                        s.keeps_sum(Side::Front, &packet(net.client(1000), net.vip(80), ACK));
+                        let next = packet(net.client(1000), net.vip(80), ACK);
+                        s.keeps_sum(Side::Front, &next);
+                        if protocol == Protocol::Udp {
+                            let mut bare = next.clone();
+                            bare.body[6..8].fill(0);
+                            s.keeps_sum(Side::Front, &bare);
+                        }
+                        if net.vip.is_ipv6() {
+                            s.keeps_sum(
+                                Side::Front,
+                                &next.clone().extension(60, &[1, 4, 0, 0, 0, 0]),
+                            );
+                        }
+                        let answer = packet(net.vip(80), net.client(1000), ACK).ip();
+                        let kind = if net.vip.is_ipv6() { (1, 4) } else { (3, 3) };
+                        let error = Packet::error(net.unknown, net.vip, kind, 0, &answer);
+                        s.in_front(&error).sent_to(mac_of(net.rs[0]));
+                        s.keeps_sum(Side::Front, &error);
                         let (from, to) = sent.sockets();
                         if to.ip() == net.vip {
                             return;
@@ -65,6 +87,9 @@ fn a_whole_checksum_that_looks_unfinished_is_brought_up_to_date() {
                         packet.body[16..18] == unfinished.to_be_bytes()
                     });
                     assert!(fits.is_some());
+                    if keeps_sums() {
+                        s.keeps_sum(Side::Front, &packet);
+                    }
                     let sent = s.in_front(&packet).sent_to(mac_of(net.rs[0]));
                     sent.check().unwrap();
                 });
