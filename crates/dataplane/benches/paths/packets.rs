@@ -99,7 +99,7 @@ impl Traffic {
         self
     }
 
-    /// Of other clients in each round, of which there may be sixteen: 4,096 addresses on.
+    /// Of other clients in each round, until the sixteenth: 4,096 addresses on.
     pub fn of_round(mut self, round: u32) -> Self {
         let at = self.plan.address_at as usize;
         let low = &mut self.plan.packet[at..at + 2];

@@ -28,15 +28,16 @@ use crate::packets::{PORT, Plan, Traffic, director, local, requests, server, vip
 struct Aligned<T: ?Sized>(T);
 static OBJECT: &Aligned<[u8]> = &Aligned(*include_bytes!(concat!(env!("OUT_DIR"), "/bench")));
 
-/// Packets of a round over so many flows, and how many rounds there are, of which the median counts. Over a few it is
-/// luck whether the cache, or the processor's guess where in it they are, holds them side by side with all else: that
-/// wants other flows each time, and many times.
-pub fn rounds(flows: u32) -> (u32, u32) {
-    match flows {
-        0..4096 => (300_000, 15),
-        _ => (1_000_000, 7),
-    }
+/// Packets of a round.
+const RUNS: u32 = 1_000_000;
+
+/// Rounds of a measurement over so many flows, of which the median counts. Over a few it is luck whether the cache, or
+/// the processor's guess where in it they are, holds them side by side with all else: that wants other flows each
+/// time, and many times.
+pub fn rounds(flows: u32) -> u32 {
+    if flows < 4096 { 15 } else { 7 }
 }
+
 /// New connections that are opened before those that are timed, so that what is warm in a director at
 /// work is warm here.
 pub const WARM: u32 = 1024;
@@ -499,8 +500,7 @@ impl Harness {
     /// Net time of a packet, once every flow had one: the first may change its connection's state or life.
     pub fn sample(&mut self, way: &Way, target: Target, traffic: &Traffic, flows: u32) -> f64 {
         self.run(way, target, false, traffic, flows);
-        let (runs, _) = rounds(flows);
-        let mut run = |idle| self.run(way, target, idle, traffic, runs);
+        let mut run = |idle| self.run(way, target, idle, traffic, RUNS);
         run(false) - run(true)
     }
 
@@ -514,9 +514,8 @@ impl Harness {
 
     /// Median of times at XDP over so many flows, harness included.
     pub fn gross(&mut self, way: &Way, traffic: &Traffic, flows: u32) -> f64 {
-        let (runs, rounds) = rounds(flows);
-        let run = |_| self.run(way, Target::Xdp, false, traffic, runs);
-        median((0..rounds).map(run).collect())
+        let run = |_| self.run(way, Target::Xdp, false, traffic, RUNS);
+        median((0..rounds(flows)).map(run).collect())
     }
 }
 

@@ -121,7 +121,7 @@ pub fn rows(name: &str, serving: &Serving, flows: u32, new: Option<u32>) -> Vec<
 /// Measures each row of each path: medians of net times, in their order.
 pub fn measure(rig: &mut Rig, katran: Option<&ProgramFd>, paths: &[Path]) -> Vec<f64> {
     let rows = || paths.iter().flat_map(|path| &path.rows);
-    let (_, rounds) = rig::rounds(rig.flows);
+    let rounds = rig::rounds(rig.flows);
     let mut turns = Turns {
         old: Harness::new(),
         fresh: Harness::new(),
