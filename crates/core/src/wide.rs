@@ -67,7 +67,15 @@ pub(crate) fn rewrite<T: Tables, P: Packet, M: Mode>(
             related::pass_on::<P, M>(packet, flow)
         }
     } else if forward::translates(method) || kind & (KIND_REWRITE | KIND_TO_LOOPBACK) != 0 {
-        nat::rewrite_wide::<T, P, M>(tables, packet, flow, slot, ports, u8::from(!delivered))
+        nat::rewrite_wide::<T, P, M>(
+            tables,
+            packet,
+            flow,
+            slot,
+            word,
+            ports,
+            u8::from(!delivered),
+        )
     } else if delivered {
         Some(())
     } else {

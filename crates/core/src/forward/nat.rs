@@ -3,8 +3,9 @@
 
 use crate::addr::Address;
 use crate::atomic;
+use crate::conn::{KIND_METHOD, Word};
 use crate::director::Mode;
-use crate::forward::lower_ttl;
+use crate::forward::{self, lower_ttl};
 use crate::host::{Packet, Tables, get, put};
 use crate::parse::Flow;
 use crate::proto;
@@ -145,6 +146,16 @@ unsafe fn swap_address(there: *mut u64, new: *const Address) -> (u64, Diff) {
     (sum, diff)
 }
 
+/// What an IPv6 address sums to.
+///
+/// # Safety
+/// There are 16 bytes at `there`.
+#[inline(always)]
+unsafe fn sum_address(there: *const u64) -> u64 {
+    // SAFETY: passed on to the caller.
+    unsafe { add_words(get(there)) + add_words(get(there.add(1))) }
+}
+
 /// As [`rewrite`], for IPv6: the addresses are those beside the slot.
 #[inline(always)]
 pub fn rewrite_wide<T: Tables, P: Packet, M: Mode>(
@@ -152,6 +163,7 @@ pub fn rewrite_wide<T: Tables, P: Packet, M: Mode>(
     packet: &mut P,
     flow: &Flow,
     slot: u32,
+    word: Word,
     ports: u32,
     hop_step: u8,
 ) -> Option<()> {
@@ -168,9 +180,23 @@ pub fn rewrite_wide<T: Tables, P: Packet, M: Mode>(
     // SAFETY: pointer() checked the bounds; the addresses lie in the map, at multiples of 8 bytes.
     let (sum, addresses) = unsafe {
         put(header.add(ipv6::HOP_LIMIT), hops);
-        let (from, source) = swap_address(header.add(ipv6::SOURCE).cast(), source);
-        let (to, destination) = swap_address(header.add(ipv6::DESTINATION).cast(), destination);
-        (from + to, source.and(destination))
+        let (here, there) = (
+            header.add(ipv6::SOURCE).cast::<u64>(),
+            header.add(ipv6::DESTINATION).cast::<u64>(),
+        );
+        // The client's stays what it is, but for NAT of both ends and clients on the director.
+        let one = (word.kind() & KIND_METHOD) as u8 == forward::NAT;
+        if one && word.is_reply() {
+            let (from, change) = swap_address(here, source);
+            (from + sum_address(there), change)
+        } else if one {
+            let (to, change) = swap_address(there, destination);
+            (sum_address(here) + to, change)
+        } else {
+            let (from, source) = swap_address(here, source);
+            let (to, destination) = swap_address(there, destination);
+            (from + to, source.and(destination))
+        }
     };
     let pseudo = Pseudo {
         sum: sum + ends(flow),
