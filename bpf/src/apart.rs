@@ -64,6 +64,7 @@ pub unsafe fn tail_call(ctx: *mut c_void, programs: &ProgramArray, program: u32)
         match program {
             call::DIRECTOR => tail_call_constant::<{ call::DIRECTOR }>(ctx, programs),
             call::OPEN => tail_call_constant::<{ call::OPEN }>(ctx, programs),
+            call::NARROW => tail_call_constant::<{ call::NARROW }>(ctx, programs),
             call::WIDE => tail_call_constant::<{ call::WIDE }>(ctx, programs),
             _ => {
                 bpf_tail_call(ctx, (&raw const *programs).cast_mut().cast(), program);
@@ -245,9 +246,18 @@ pub(crate) use apart;
 /// Makes the programs that both hooks have: the core's verdict, carried out by the hook's `act`.
 macro_rules! programs {
     ($context:ident, $packet:ident, $action:ty) => {
-        /// What packets meet first, of IPv4 or IPv6.
+        /// What packets meet first.
+        #[inline(always)]
+        pub fn plain(ctx: &$context) -> $action {
+            let mut packet = $packet(ctx);
+            let verdict = pointsman_core::plain::ingress(&Kernel(ctx), &mut packet);
+            act(ctx, &mut packet, verdict)
+        }
+
+        /// Any packet of IPv4 or IPv6.
         #[inline(always)]
         pub fn director<M: pointsman_core::director::Mode>(ctx: &$context) -> $action {
+            pull(ctx, HEADERS);
             let mut packet = $packet(ctx);
             let verdict = pointsman_core::director::ingress::<_, _, M>(&Kernel(ctx), &mut packet);
             act(ctx, &mut packet, verdict)

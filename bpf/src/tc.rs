@@ -509,13 +509,13 @@ pub fn ingress(ctx: &TcContext) -> i32 {
     if unsafe { (*ctx.skb.skb).vlan_present } != 0 && has_vlan_devices() {
         return NEXT;
     }
-    pull(ctx, HEADERS);
     // SAFETY: as above.
     let (mark, round) = unsafe { ((*ctx.skb.skb).mark, (*ctx.skb.skb).tc_index) };
     if round == TAKEN && mark == 0 {
         return NEXT;
     }
     if round == MARKED {
+        pull(ctx, HEADERS);
         // The stack forwarded it to `lo`, and took one off its time to live; the director does that.
         if director::step_back(&mut Skb(ctx)).is_none() {
             return SHOT;
@@ -523,7 +523,7 @@ pub fn ingress(ctx: &TcContext) -> i32 {
         // SAFETY: as above.
         unsafe { (*ctx.skb.skb).tc_index = TAKEN };
     }
-    director::<Narrow>(ctx)
+    plain(ctx)
 }
 
 /// The interface of a fragment that user space held and now puts back, as it says before the packet,
@@ -543,7 +543,7 @@ fn goes_back(ctx: &TcContext) -> Option<u32> {
 fn act(ctx: &TcContext, skb: &mut Skb<'_>, verdict: Verdict) -> i32 {
     match verdict {
         Verdict::Pass | Verdict::Stack | Verdict::HandUp => next(ctx),
-        Verdict::Send(egress) => send(ctx, egress),
+        Verdict::Send(egress, _) => send(ctx, egress),
         Verdict::Resolve(ifindex, next) => resolve(ctx, ifindex, next),
         Verdict::ResolveWide(ifindex) => resolve_wide(ctx, ifindex),
         Verdict::Loopback => to_loopback(skb),

@@ -280,6 +280,7 @@ impl Context for XdpContext {
 #[inline(always)]
 fn pull(_ctx: &XdpContext, _bytes: u32) {}
 
+const HEADERS: u32 = 0;
 const QUOTED: u32 = 0;
 const RARE_HEADERS: u32 = 0;
 
@@ -357,7 +358,7 @@ programs!(XdpContext, Frame, u32);
 fn act(ctx: &XdpContext, frame: &mut Frame<'_>, verdict: Verdict) -> u32 {
     match verdict {
         Verdict::Pass | Verdict::Stack | Verdict::HandUp => xdp_action::XDP_PASS,
-        Verdict::Send(egress) => send(ctx, frame, egress),
+        Verdict::Send(egress, tagged) => send(ctx, frame, egress, tagged),
         Verdict::Answer => xdp_action::XDP_TX,
         Verdict::Drop(_) => xdp_action::XDP_DROP,
         Verdict::Call(program) => go_on(ctx, program),
@@ -381,14 +382,10 @@ fn go_on(ctx: &XdpContext, program: u32) -> u32 {
 /// A tag stays as it is when the frame leaves by the interface it came from and that interface asks
 /// for none: one-armed on a trunk without VLAN devices.
 #[inline(always)]
-fn send(ctx: &XdpContext, frame: &mut Frame<'_>, egress: *const Egress) -> u32 {
+fn send(ctx: &XdpContext, frame: &mut Frame<'_>, egress: *const Egress, tagged: bool) -> u32 {
     // SAFETY: the pointer is into the map.
     let (ifindex, vlan) = unsafe { ((*egress).xdp_ifindex, (*egress).vlan) };
     let back = ifindex == ctx.ingress();
-    let tagged = match frame.read::<u16>(ethernet::TYPE) {
-        Some(kind) => kind == ethernet::VLAN.raw() || kind == ethernet::QINQ.raw(),
-        None => return xdp_action::XDP_ABORTED,
-    };
     let retagged = match (vlan, tagged) {
         (0, false) => Some(()),
         (0, true) if back => Some(()),

@@ -14,6 +14,12 @@ use pointsman_core::rare::{RareNarrow, RareWide};
 /// XDP on an interface.
 #[xdp]
 pub fn director_xdp(ctx: XdpContext) -> u32 {
+    programs::xdp::plain(&ctx)
+}
+
+/// Any IPv4.
+#[xdp]
+pub fn narrow_xdp(ctx: XdpContext) -> u32 {
     programs::xdp::director::<Narrow>(&ctx)
 }
 
@@ -29,7 +35,7 @@ pub fn unreachable_xdp(ctx: XdpContext) -> u32 {
     programs::xdp::unreachable(&ctx)
 }
 
-/// IPv6.
+/// Any IPv6.
 #[xdp]
 pub fn wide_xdp(ctx: XdpContext) -> u32 {
     programs::xdp::director::<Wide>(&ctx)
@@ -107,6 +113,12 @@ pub fn director_tc(ctx: TcContext) -> i32 {
     programs::tc::ingress(&ctx)
 }
 
+/// Any IPv4.
+#[classifier]
+pub fn narrow_tc(ctx: TcContext) -> i32 {
+    programs::tc::director::<Narrow>(&ctx)
+}
+
 /// Makes connections.
 #[classifier]
 pub fn open_tc(ctx: TcContext) -> i32 {
@@ -119,7 +131,7 @@ pub fn unreachable_tc(ctx: TcContext) -> i32 {
     programs::tc::unreachable(&ctx)
 }
 
-/// IPv6.
+/// Any IPv6.
 #[classifier]
 pub fn wide_tc(ctx: TcContext) -> i32 {
     programs::tc::director::<Wide>(&ctx)

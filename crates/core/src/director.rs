@@ -7,8 +7,8 @@
 use crate::addr::Be32;
 use crate::atomic;
 use crate::conn::{
-    self, Found, KIND_FTP, KIND_METHOD, KIND_REWRITE, KIND_TO_LOOPBACK, KIND_TO_STACK, Slot, Tag,
-    Word,
+    self, Found, Hash, KIND_FTP, KIND_METHOD, KIND_REWRITE, KIND_TO_LOOPBACK, KIND_TO_STACK, Slot,
+    Tag, Word,
 };
 use crate::connect::LOOPBACK;
 use crate::drop::Drop;
@@ -22,7 +22,7 @@ use crate::next_hop::{Refreshed, Way};
 use crate::open;
 use crate::outgoing;
 use crate::parse::{Flow, Parsed, link, parse};
-use crate::proto::{self, sctp};
+use crate::proto::{self, sctp, tcp};
 use crate::reuse;
 use crate::track;
 use crate::wide;
@@ -32,13 +32,13 @@ use crate::wire::{ethernet, ipv4, ipv6, tcp as tcp_wire};
 
 /// The programs that call each other, by their place in the program arrays.
 pub mod call {
-    /// What packets meet first: IPv4 that is many.
+    /// What packets meet first: [`crate::plain`].
     pub const DIRECTOR: u32 = 0;
     /// Makes connections.
     pub const OPEN: u32 = 1;
     /// Tells a sender that nobody takes its connection.
     pub const UNREACHABLE: u32 = 2;
-    /// IPv6 that is many.
+    /// Any IPv6.
     pub const WIDE: u32 = 3;
     /// IPv4 that is rare: ICMP errors, fragments, SCTP, AH, ESP, broken headers.
     pub const RARE: u32 = 4;
@@ -60,8 +60,10 @@ pub mod call {
     pub const FULLNAT: u32 = 12;
     /// The same of IPv6.
     pub const FULLNAT_WIDE: u32 = 13;
+    /// Any IPv4: what [`crate::plain`] leaves.
+    pub const NARROW: u32 = 14;
     /// How many there are.
-    pub const PROGRAMS: u32 = 14;
+    pub const PROGRAMS: u32 = 15;
     /// None of them: where what the director's own stack sends comes from.
     pub const OUT: u32 = 0xff;
 }
@@ -73,8 +75,8 @@ pub enum Verdict {
     Pass,
     /// Counted and gone.
     Drop(Drop),
-    /// Rewritten, link-layer addresses included: out of this interface.
-    Send(*const Egress),
+    /// Rewritten, link-layer addresses included: out of this interface. True for a frame with a tag.
+    Send(*const Egress, bool),
     /// Rewritten: out of the interface with this index, to the neighbour with this address, which
     /// the kernel resolves.
     Resolve(u32, Be32),
@@ -108,16 +110,16 @@ pub trait Mode {
     const ORIGIN: u32;
 }
 
-/// IPv4.
+/// Any IPv4.
 #[derive(Clone, Copy, Debug)]
 pub struct Narrow;
 impl Mode for Narrow {
     const WIDE: bool = false;
     const FTP: bool = true;
-    const ORIGIN: u32 = call::DIRECTOR;
+    const ORIGIN: u32 = call::NARROW;
 }
 
-/// IPv6.
+/// Any IPv6.
 #[derive(Clone, Copy, Debug)]
 pub struct Wide;
 impl Mode for Wide {
@@ -199,7 +201,7 @@ pub fn ingress<H: Host, P: Packet, M: Mode>(host: &H, packet: &mut P) -> Verdict
     };
     // SAFETY: the runtime record lives as long as the maps.
     let seed = unsafe { atomic::load(&raw const (*runtime).seed) };
-    let flow = match wide_or_narrow::<P, M>(packet, seed) {
+    let flow = match parsed::<P, M>(packet, seed) {
         Parsed::Flow(flow) => flow,
         Parsed::Other => return Verdict::Pass,
         Parsed::Wide => return Verdict::Call(call::WIDE),
@@ -222,7 +224,7 @@ fn to_rare<T: Tables, M: Mode>(tables: &T, out: bool) -> Verdict {
 }
 
 #[inline(always)]
-pub(crate) fn wide_or_narrow<P: Packet, M: Mode>(packet: &P, seed: [u64; 2]) -> Parsed {
+pub(crate) fn parsed<P: Packet, M: Mode>(packet: &P, seed: [u64; 2]) -> Parsed {
     if M::WIDE {
         parse::<P, true>(packet, seed)
     } else {
@@ -255,10 +257,22 @@ pub(crate) fn balance<H: Host, P: Packet, M: Mode>(
     {
         return established::<H, P, M>(host, packet, flow, runtime, &found, now);
     }
+    unknown(host, flow, runtime, hash, M::ORIGIN)
+}
+
+/// A packet without a connection: whether one is made, after which the program `origin` starts over.
+#[inline(always)]
+pub(crate) fn unknown<T: Tables>(
+    tables: &T,
+    flow: &Flow,
+    runtime: *mut Runtime,
+    hash: Hash,
+    origin: u32,
+) -> Verdict {
     if !open::may_open(runtime, flow) && !outgoing::is_told(runtime, flow) {
         return Verdict::Pass;
     }
-    match open::want(host, flow, hash.0, M::ORIGIN) {
+    match open::want(tables, flow, hash.0, origin) {
         Some(()) => Verdict::Call(call::OPEN),
         None => Verdict::Pass,
     }
@@ -278,14 +292,15 @@ pub(crate) fn established<H: Host, P: Packet, M: Mode>(
         Ok(verdict) => return verdict,
         Err(refusal) => refusal,
     };
-    host.count_drop(refusal.reason);
+    let Refusal { reason, answer } = refusal;
+    host.count_drop(reason);
     // No error about an error.
-    if refusal.answer == NO_ANSWER || (M::RARE && flow.inner != 0) {
-        return Verdict::Drop(refusal.reason);
+    if answer == NO_ANSWER || (M::RARE && flow.inner != 0) {
+        return Verdict::Drop(reason);
     }
-    let message = Message::from_word(refusal.answer);
+    let message = Message::from_word(answer);
     if !icmp::may_tell(host, message) {
-        return Verdict::Drop(refusal.reason);
+        return Verdict::Drop(reason);
     }
     let answered = if M::WIDE {
         packet.answer_wide_apart(flow.l3, message)
@@ -294,7 +309,7 @@ pub(crate) fn established<H: Host, P: Packet, M: Mode>(
     };
     match answered {
         Some(()) => Verdict::Answer,
-        None => Verdict::Drop(refusal.reason),
+        None => Verdict::Drop(reason),
     }
 }
 
@@ -379,7 +394,7 @@ pub fn step_back<P: Packet>(packet: &mut P) -> Option<()> {
 
 /// Whether a packet asks for a new connection: on the ports of one that is over, it may get it.
 #[inline(always)]
-fn opens(flow: &Flow) -> bool {
+pub(crate) fn opens(flow: &Flow) -> bool {
     match proto::base(flow.key.proto) {
         proto::TCP => flow.event & (tcp_wire::SYN | tcp_wire::RST) == tcp_wire::SYN,
         proto::SCTP => flow.event == sctp::EVENT_INIT && flow.whole,
@@ -513,7 +528,7 @@ fn forward<H: Host, P: Packet, M: Mode>(
         return Err(tell(Message::TIME_EXCEEDED, Drop::TtlExceeded));
     }
     if !matches!(way, Way::Local)
-        && packet.largest_datagram(flow.total_len, flow.headers) > mtu
+        && packet.exceeds(flow.total_len, flow.headers, mtu)
         && !(M::RARE && flow.inner != 0 && !M::WIDE)
     {
         // Who sends IPv4 to IPv6 servers hears of it in any case: nobody else would fragment what has
@@ -557,16 +572,8 @@ fn forward<H: Host, P: Packet, M: Mode>(
     match way {
         Way::Neighbour(hop) => {
             // SAFETY: egress entries live as long as the maps.
-            let own = unsafe { atomic::load(&raw const (*egress).mac) };
-            let header = packet.pointer::<[u16; 6]>(0).ok_or(Drop::Internal)?;
-            let words = header.cast::<u16>();
-            // SAFETY: pointer() checked the bounds.
-            unsafe {
-                put(words.cast(), (hop.way >> 16) as u32);
-                put(words.add(2), (hop.way >> 48) as u16);
-                put(words.add(3).cast(), own);
-            }
-            Ok(Verdict::Send(egress))
+            unsafe { address(packet, hop, egress) }.ok_or(Drop::Internal)?;
+            Ok(Verdict::Send(egress, flow.l3 != ethernet::LEN))
         }
         Way::Kernel(ifindex, next) => Ok(Verdict::Resolve(ifindex, next)),
         Way::KernelWide(ifindex, _) => Ok(Verdict::ResolveWide(ifindex)),
@@ -575,9 +582,29 @@ fn forward<H: Host, P: Packet, M: Mode>(
     }
 }
 
+/// Writes link-layer addresses: of the next hop, and of the interface that leads there.
+///
+/// # Safety
+/// `egress` is an entry.
+#[inline(always)]
+pub(crate) unsafe fn address<P: Packet>(
+    packet: &mut P,
+    hop: NextHop,
+    egress: *const Egress,
+) -> Option<()> {
+    let header = packet.pointer::<[u16; 6]>(0)?;
+    // SAFETY: passed on to the caller; pointer() checked the bounds.
+    unsafe {
+        let own = Egress::own(egress);
+        put(header.cast(), hop.way >> 16 | own << 48);
+        put(header.cast::<u32>().add(2), (own >> 16) as u32);
+    }
+    Some(())
+}
+
 /// State, life and counters.
 #[inline(always)]
-fn account<T: Tables>(
+pub(crate) fn account<T: Tables>(
     tables: &T,
     runtime: *mut Runtime,
     found: &Found,
@@ -590,7 +617,7 @@ fn account<T: Tables>(
         follow(tables, runtime, found, word, flow, now);
     }
     if let Some(stats) = tables.stats(server) {
-        track::count(stats, word.is_reply(), u32::from(flow.total_len));
+        track::count(stats, word, u32::from(flow.total_len));
     }
 }
 
@@ -604,12 +631,18 @@ fn follow<T: Tables>(
     flow: &Flow,
     now: u32,
 ) {
-    let mut state = word.state();
-    if flow.whole {
-        state = track::follow(tables, runtime, found, word, flow.event);
-    }
-    let timeout = track::timeout(runtime, word.proto(), state);
-    track::refresh(tables, found, state != word.state(), timeout, now);
+    let (timeout, changed) = if flow.whole && track::is_settled(word, flow.event) {
+        let timeout = track::timeout(runtime, proto::TCP, tcp::ESTABLISHED);
+        (timeout, false)
+    } else {
+        let mut state = word.state();
+        if flow.whole {
+            state = track::follow(tables, runtime, found, word, flow.event);
+        }
+        let timeout = track::timeout(runtime, word.proto(), state);
+        (timeout, state != word.state())
+    };
+    track::refresh(tables, found, changed, timeout, now);
 }
 
 /// What a slot's packets become.
@@ -617,7 +650,7 @@ fn follow<T: Tables>(
 /// # Safety
 /// `slot` points into the table.
 #[inline(always)]
-unsafe fn rewrite_of(slot: *const Slot) -> Rewrite {
+pub(crate) unsafe fn rewrite_of(slot: *const Slot) -> Rewrite {
     // SAFETY: passed on to the caller.
     unsafe {
         Rewrite {
@@ -681,7 +714,7 @@ pub fn egress<T: Tables, P: Packet, M: Mode>(tables: &T, packet: &mut P) -> Verd
     };
     // SAFETY: the runtime record lives as long as the maps.
     let seed = unsafe { atomic::load(&raw const (*runtime).seed) };
-    let flow = match wide_or_narrow::<P, M>(packet, seed) {
+    let flow = match parsed::<P, M>(packet, seed) {
         Parsed::Flow(flow) => flow,
         Parsed::Wide => return Verdict::Call(call::WIDE),
         Parsed::Rare => return to_rare::<T, M>(tables, true),

@@ -55,7 +55,7 @@ pub fn ingress<H: Host, P: Packet, M: Mode>(host: &H, packet: &mut P) -> Verdict
     };
     // SAFETY: the runtime record lives as long as the maps.
     let seed = unsafe { atomic::load(&raw const (*runtime).seed) };
-    let Parsed::Flow(flow) = director::wide_or_narrow::<P, M>(packet, seed) else {
+    let Parsed::Flow(flow) = director::parsed::<P, M>(packet, seed) else {
         return Verdict::Pass;
     };
     let hash = flow.key.hash(seed);

@@ -174,6 +174,12 @@ pub trait Packet: Sized {
         total_len
     }
 
+    /// True for a packet that will be longer than so many bytes on the wire, or an aggregate of some that will.
+    #[inline(always)]
+    fn exceeds(&self, total_len: u16, headers: u16, mtu: u16) -> bool {
+        total_len > mtu && self.largest_datagram(total_len, headers) > mtu
+    }
+
     /// True for an aggregate of segments (GSO), each of which will get checksums of its own.
     #[inline(always)]
     fn is_aggregate(&self) -> bool {

@@ -5,10 +5,11 @@
 //! another version are refused, never reinterpreted.
 
 use crate::addr::{Address, Be16};
+use crate::atomic;
 use crate::parse::Flow;
 
 /// Version of this layout, kept in [`Runtime::version`].
-pub const VERSION: u32 = 6;
+pub const VERSION: u32 = 7;
 
 /// Slots in one set of the connection table.
 pub const WAYS: u32 = 8;
@@ -617,7 +618,7 @@ impl NextHop {
 }
 
 /// An interface packets may leave by. Written by user space.
-#[repr(C)]
+#[repr(C, align(8))]
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Egress {
     /// Interface index, 0 when the entry is free.
@@ -631,6 +632,20 @@ pub struct Egress {
     /// MTU.
     pub mtu: u32,
     _reserved: [u32; 3],
+}
+
+impl Egress {
+    /// Its link-layer address, the first byte lowest, and the VLAN id above: one word.
+    ///
+    /// # Safety
+    /// `egress` is an entry.
+    #[inline(always)]
+    pub unsafe fn own(egress: *const Self) -> u64 {
+        const AT: usize = core::mem::offset_of!(Egress, mac);
+        const { assert!(AT.is_multiple_of(8) && core::mem::offset_of!(Egress, vlan) == AT + 6) };
+        // SAFETY: passed on to the caller.
+        unsafe { atomic::load(egress.byte_add(AT).cast::<u64>()) }
+    }
 }
 
 /// Counters of one real server on one CPU.

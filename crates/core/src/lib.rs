@@ -42,6 +42,7 @@ pub mod outgoing;
 pub mod overload;
 pub mod parse;
 pub mod persist;
+pub mod plain;
 pub mod probe;
 pub mod proto;
 pub mod quiet;

@@ -2,7 +2,8 @@
 //! balanced; every refusal has a name.
 //!
 //! [`parse`] knows the packets that are many: whole TCP and UDP packets without oddities. All else that
-//! may concern a balancer is [`Parsed::Rare`], and [`crate::rare`] looks closer.
+//! may concern a balancer is [`Parsed::Rare`], and [`crate::rare`] looks closer. [`plain`] knows those that are most, by
+//! which all offsets are constants of the program.
 
 use crate::addr::Be16;
 use crate::conn::Key;
@@ -70,6 +71,132 @@ pub fn parse<P: Packet, const W: bool>(packet: &P, seed: [u64; 2]) -> Parsed {
         Parsed::Wide
     } else {
         Parsed::Other
+    }
+}
+
+/// Parses a frame that holds IPv4 without tags and options, TCP or UDP, and is as long as these headers of TCP. Of
+/// others, all that [`parse`] may know are [`Parsed::Rare`].
+#[inline(always)]
+pub fn plain<P: Packet>(packet: &P) -> Parsed {
+    const L3: usize = ethernet::LEN;
+    const L4: usize = L3 + ipv4::MIN_LEN;
+    const VERSION_IHL: u8 = 0x45;
+    let Some(frame) = packet.pointer::<[u8; L4 + tcp::MIN_LEN]>(0) else {
+        return Parsed::Rare;
+    };
+    // SAFETY: pointer() checked the bounds of all that is read here.
+    let (ether_type, ip, addresses, ports) = unsafe {
+        (
+            get(frame.byte_add(ethernet::TYPE).cast::<u16>()),
+            get(frame.byte_add(L3).cast::<ipv4::Header>()),
+            get(frame.byte_add(L3 + ipv4::SOURCE).cast::<u64>()),
+            get(frame.byte_add(L4).cast::<u32>()),
+        )
+    };
+    if ether_type != ethernet::IPV4.raw() {
+        return match ether_type {
+            tag if is_tag(tag) => Parsed::Rare,
+            kind if kind == ethernet::IPV6.raw() => Parsed::Wide,
+            _ => Parsed::Other,
+        };
+    }
+    let total_len = ip.total_len.get();
+    let fragment = ip.fragment.get();
+    if ip.version_ihl != VERSION_IHL
+        || fragment & ipv4::FRAGMENT != 0
+        || L3 as u32 + u32::from(total_len) > packet.len()
+        || total_len < ipv4::MIN_LEN as u16
+    {
+        return Parsed::Rare;
+    }
+    let len = total_len - ipv4::MIN_LEN as u16;
+    // SAFETY: as above.
+    let Some((event, header)) =
+        (unsafe { plain_transport(ip.protocol, frame.byte_add(L4).cast(), len) })
+    else {
+        return Parsed::Rare;
+    };
+    Parsed::Flow(Flow {
+        key: Key {
+            addresses,
+            ports,
+            proto: ip.protocol,
+        },
+        l3: L3,
+        l4: L4,
+        inner: 0,
+        total_len,
+        headers: ipv4::MIN_LEN as u16 + header,
+        tos: ip.tos,
+        ttl: ip.ttl,
+        df: fragment & ipv4::DF != 0,
+        event,
+        whole: true,
+    })
+}
+
+/// As [`plain`], of what it found to be IPv6: without extension headers. `None` for others.
+#[inline(always)]
+pub fn plain_wide<P: Packet>(packet: &P, seed: [u64; 2]) -> Option<Flow> {
+    const L3: usize = ethernet::LEN;
+    const L4: usize = L3 + ipv6::LEN;
+    let frame = packet.pointer::<[u8; L4 + tcp::MIN_LEN]>(0)?;
+    // SAFETY: pointer() checked the bounds of all that is read here.
+    let (ip, addresses, ports) = unsafe {
+        let half = |i| get(frame.byte_add(L3 + ipv6::SOURCE).cast::<u64>().add(i));
+        (
+            get(frame.byte_add(L3).cast::<ipv6::Header>()),
+            Key::fold([half(0), half(1), half(2), half(3)], seed),
+            get(frame.byte_add(L4).cast::<u32>()),
+        )
+    };
+    let payload_len = ip.payload_len.get();
+    if ip.version() != 6
+        || (L3 + ipv6::LEN) as u32 + u32::from(payload_len) > packet.len()
+        || payload_len > u16::MAX - ipv6::LEN as u16
+    {
+        return None;
+    }
+    // SAFETY: as above.
+    let (event, header) =
+        unsafe { plain_transport(ip.next_header, frame.byte_add(L4).cast(), payload_len) }?;
+    Some(Flow {
+        key: Key {
+            addresses,
+            ports,
+            proto: ip.next_header | proto::WIDE,
+        },
+        l3: L3,
+        l4: L4,
+        inner: 0,
+        total_len: payload_len + ipv6::LEN as u16,
+        headers: ipv6::LEN as u16 + header,
+        tos: ip.class(),
+        ttl: ip.hop_limit,
+        df: false,
+        event,
+        whole: true,
+    })
+}
+
+/// Flags and bytes of the TCP or UDP header at `at` that has so many bytes behind it, itself included.
+///
+/// # Safety
+/// There are 20 bytes at `at`.
+#[inline(always)]
+unsafe fn plain_transport(protocol: u8, at: *const u8, len: u16) -> Option<(u8, u16)> {
+    // SAFETY: passed on to the caller.
+    unsafe {
+        if protocol == ipv4::TCP {
+            let [offset, flags] = get(at.add(tcp::OFFSET_FLAGS).cast::<[u8; 2]>());
+            let header = u16::from(offset >> 4) * 4;
+            (header >= tcp::MIN_LEN as u16 && len >= header).then_some((flags, header))
+        } else if protocol == ipv4::UDP {
+            let total = get(at.add(4).cast::<Be16>()).get();
+            (total >= udp::LEN as u16 && len >= total).then_some((0, udp::LEN as u16))
+        } else {
+            None
+        }
     }
 }
 

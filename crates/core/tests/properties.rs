@@ -10,7 +10,7 @@ use pointsman_core::forward::nat::{self, Rewrite};
 use pointsman_core::host::{Packet, Shell};
 use pointsman_core::icmp;
 use pointsman_core::inner::Version;
-use pointsman_core::parse::{Flow, Parsed, parse};
+use pointsman_core::parse::{Flow, Parsed, parse, plain, plain_wide};
 use pointsman_core::wire::checksum::{Diff, add, finish, fold, of_bytes};
 use pointsman_core::wire::icmp4::Message;
 use pointsman_core::wire::ipv4;
@@ -132,6 +132,50 @@ proptest! {
     fn any_bytes_are_parsed_without_panic(bytes in prop::collection::vec(any::<u8>(), 0..128)) {
         let frame = Bytes(bytes);
         let _ = parse::<_, false>(&frame, [1, 2]);
+        let _ = (plain(&frame), plain_wide(&frame, [1, 2]));
+    }
+
+    #[test]
+    fn what_is_plain_is_parsed_as_any_packet_is(
+        (frame, l3) in packet(),
+        garbage in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..3),
+        wide in any::<bool>(),
+    ) {
+        let mut frame = frame;
+        if wide {
+            // Its transport header and payload behind an IPv6 header, whatever the rest was.
+            let protocol = frame.0[l3 + 9];
+            let behind = frame.0.split_off(l3 + usize::from(frame.0[l3] & 0xf) * 4);
+            frame.0.truncate(l3);
+            frame.0[l3 - 2..].copy_from_slice(&[0x86, 0xdd]);
+            frame.0.extend([0x60, 0x12, 0x34, 0x56]);
+            frame.0.extend((behind.len() as u16).to_be_bytes());
+            frame.0.extend([protocol, 64]);
+            frame.0.extend(1..=32);
+            frame.0.extend(behind);
+        }
+        let untouched = garbage.is_empty();
+        for (at, value) in garbage {
+            let at = at.index(frame.0.len());
+            frame.0[at] = value;
+        }
+        let said = match plain(&frame) {
+            Parsed::Flow(flow) => Some((flow, parse::<_, false>(&frame, [1, 2]))),
+            Parsed::Wide => plain_wide(&frame, [1, 2]).map(|flow| (flow, parse::<_, true>(&frame, [1, 2]))),
+            Parsed::Rare => None,
+            Parsed::Other => {
+                let any = parse::<_, false>(&frame, [1, 2]);
+                prop_assert!(matches!(any, Parsed::Other), "{any:?}");
+                None
+            }
+        };
+        // Without a tag and options, and no shorter than TCP, a packet is plain.
+        let headers = if wide { 54 } else { 34 };
+        let whole = l3 == 14 && (wide || frame.0[14] == 0x45) && frame.0.len() >= headers + 20;
+        prop_assert!(said.is_some() || !(untouched && whole));
+        if let Some((flow, any)) = said {
+            prop_assert_eq!(format!("{:?}", Parsed::Flow(flow)), format!("{:?}", any));
+        }
     }
 
     #[test]

@@ -56,11 +56,12 @@ const MAPS: [&str; 19] = [
 const LEDGER: &str = "LEDGER";
 
 /// The programs that call each other, with their places in the program arrays.
-const XDP: [(u32, &str); 14] = [
+const XDP: [(u32, &str); call::PROGRAMS as usize] = [
     (call::DIRECTOR, "director_xdp"),
+    (call::NARROW, "narrow_xdp"),
+    (call::WIDE, "wide_xdp"),
     (call::OPEN, "open_xdp"),
     (call::UNREACHABLE, "unreachable_xdp"),
-    (call::WIDE, "wide_xdp"),
     (call::RARE, "rare_xdp"),
     (call::RARE_WIDE, "rare_wide_xdp"),
     (call::RARE_FLOW, "rare_flow_xdp"),
@@ -72,11 +73,12 @@ const XDP: [(u32, &str); 14] = [
     (call::FULLNAT, "fullnat_xdp"),
     (call::FULLNAT_WIDE, "fullnat_wide_xdp"),
 ];
-const TC: [(u32, &str); 14] = [
+const TC: [(u32, &str); call::PROGRAMS as usize] = [
     (call::DIRECTOR, "director_tc"),
+    (call::NARROW, "narrow_tc"),
+    (call::WIDE, "wide_tc"),
     (call::OPEN, "open_tc"),
     (call::UNREACHABLE, "unreachable_tc"),
-    (call::WIDE, "wide_tc"),
     (call::RARE, "rare_tc"),
     (call::RARE_WIDE, "rare_wide_tc"),
     (call::RARE_FLOW, "rare_flow_tc"),

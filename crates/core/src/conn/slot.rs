@@ -189,6 +189,12 @@ impl Word {
     pub fn kind(self) -> u32 {
         self.0 >> 24
     }
+    /// True for a connection of this protocol, of either family, in this state.
+    #[inline(always)]
+    pub fn is(self, base: u8, state: u8) -> bool {
+        const MASK: u32 = proto::BASE as u32 | 0xff << 16;
+        self.0 & MASK == u32::from(base) | u32::from(state) << 16
+    }
     /// True for a persistence template.
     #[inline(always)]
     pub fn is_template(self) -> bool {

@@ -66,7 +66,8 @@ pub fn decrement_hops<P: Packet>(packet: &mut P, flow: &Flow) -> Option<()> {
     Some(())
 }
 
-/// Takes one off the time to live, which the caller found to be above one.
+/// Takes one off the time to live, which the caller found to be above one: the checksum becomes more by what the
+/// header's sum becomes less (RFC 1141).
 #[inline(always)]
 pub fn decrement_ttl<P: Packet>(packet: &mut P, flow: &Flow) -> Option<()> {
     let words = packet
@@ -74,8 +75,10 @@ pub fn decrement_ttl<P: Packet>(packet: &mut P, flow: &Flow) -> Option<()> {
         .cast::<u16>();
     // SAFETY: pointer() checked the bounds; the checksum follows the protocol.
     unsafe {
-        let change = lower_ttl(words, 1);
-        put(words.add(1), change.apply(get(words.add(1))));
+        let ttl = words.cast::<u8>();
+        put(ttl, get(ttl).wrapping_sub(1));
+        let sum = u32::from(get(words.add(1))) + u32::from(0x0100u16.to_be());
+        put(words.add(1), (sum + ((sum + 1) >> 16)) as u16);
     }
     Some(())
 }

@@ -25,10 +25,11 @@ const PACKETS: usize = 3000;
 const LEAST: usize = 500;
 
 /// Ways that user space must have gone.
-const PROGRAMS: [u32; 10] = [
+const PROGRAMS: [u32; 11] = [
     call::DIRECTOR,
     call::OPEN,
     call::UNREACHABLE,
+    call::NARROW,
     call::WIDE,
     call::RARE,
     call::RARE_WIDE,

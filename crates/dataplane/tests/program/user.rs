@@ -19,6 +19,7 @@ use pointsman_core::layout::{
 };
 use pointsman_core::locality;
 use pointsman_core::open;
+use pointsman_core::plain;
 use pointsman_core::rare::{self, RareNarrow, RareWide};
 use pointsman_core::wire::ethernet;
 use pointsman_dataplane::Tables;
@@ -96,7 +97,8 @@ impl UserSpace {
         // As often as programs may call each other.
         for _ in 0..16 {
             let verdict = match program {
-                call::DIRECTOR => director::ingress::<_, _, Narrow>(host, &mut bytes),
+                call::DIRECTOR => plain::ingress(host, &mut bytes),
+                call::NARROW => director::ingress::<_, _, Narrow>(host, &mut bytes),
                 call::WIDE => director::ingress::<_, _, Wide>(host, &mut bytes),
                 call::RARE => rare::ingress::<_, _, RareNarrow>(host, &mut bytes),
                 call::RARE_WIDE => rare::ingress::<_, _, RareWide>(host, &mut bytes),
@@ -119,7 +121,7 @@ impl UserSpace {
             let class = match verdict {
                 Verdict::Pass | Verdict::Stack | Verdict::HandUp => Class::Pass,
                 Verdict::Drop(_) | Verdict::Held => Class::Drop,
-                Verdict::Send(egress) => {
+                Verdict::Send(egress, _) => {
                     if HANDS_UP {
                         // SAFETY: the entry is in the table.
                         host.retag(&mut bytes, unsafe { *egress });

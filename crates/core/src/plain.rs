@@ -1,0 +1,144 @@
+//! The way of most packets: without tags and options, of a connection that is there, to a neighbour that is known.
+//!
+//! A program of its own, in which every offset is a constant and nothing has to be kept for what might be: whatever else
+//! a packet turns out to be or to need, [`crate::director`]'s pipeline starts over with it, to which it is as it came.
+
+use crate::atomic;
+use crate::conn::{
+    self, Found, KIND_FTP, KIND_METHOD, KIND_REWRITE, KIND_TO_LOOPBACK, KIND_TO_STACK, Tag, Word,
+};
+use crate::director::{self, Mode, Narrow, Verdict, Wide, call};
+use crate::drop::Drop;
+use crate::forward::{self, direct, nat, tunnel};
+use crate::host::{Host, Packet};
+use crate::layout::{EGRESS_WRAPPED, NextHop, Runtime};
+use crate::open;
+use crate::parse::{self, Flow, Parsed};
+use crate::reuse;
+use crate::wide;
+
+/// What is not done here: text to be read, the director's own stack and clients, what else changes on the way.
+const UNUSUAL: u32 = KIND_FTP | KIND_TO_STACK | KIND_TO_LOOPBACK | KIND_REWRITE;
+
+/// A packet that came in: request of a client, or reply of a remote real server.
+#[inline(always)]
+pub fn ingress<H: Host, P: Packet>(host: &H, packet: &mut P) -> Verdict {
+    let Some(runtime) = host.runtime() else {
+        return Verdict::Pass;
+    };
+    // SAFETY: the runtime record lives as long as the maps.
+    let seed = unsafe { atomic::load(&raw const (*runtime).seed) };
+    match parse::plain(packet) {
+        Parsed::Flow(flow) => balance::<H, P, Narrow>(host, packet, &flow, runtime, seed),
+        Parsed::Other => Verdict::Pass,
+        Parsed::Wide => match parse::plain_wide(packet, seed) {
+            Some(flow) => balance::<H, P, Wide>(host, packet, &flow, runtime, seed),
+            None => Verdict::Call(call::WIDE),
+        },
+        Parsed::Rare => Verdict::Call(call::NARROW),
+    }
+}
+
+/// Forwards a packet of a connection, or says who goes on with it.
+#[inline(always)]
+fn balance<H: Host, P: Packet, M: Mode>(
+    host: &H,
+    packet: &mut P,
+    flow: &Flow,
+    runtime: *mut Runtime,
+    seed: [u64; 2],
+) -> Verdict {
+    let hash = flow.key.hash(seed);
+    let now = host.now();
+    let found = conn::find(host, hash, &flow.key, now)
+        .filter(|found| !M::WIDE || wide::is_of(host, packet, flow, found.index));
+    let Some(found) = found else {
+        return director::unknown(host, flow, runtime, hash, call::DIRECTOR);
+    };
+    if director::opens(flow) && reuse::may_give_way(runtime, &found) {
+        return Verdict::Call(M::ORIGIN);
+    }
+    established::<H, P, M>(host, packet, flow, runtime, &found, now)
+        .unwrap_or(Verdict::Call(M::ORIGIN))
+}
+
+/// Forwards a packet of a connection; `None`, with nothing counted or changed, where it takes more than is done here.
+#[inline(always)]
+fn established<H: Host, P: Packet, M: Mode>(
+    host: &H,
+    packet: &mut P,
+    flow: &Flow,
+    runtime: *mut Runtime,
+    found: &Found,
+    now: u32,
+) -> Option<Verdict> {
+    let slot = found.slot;
+    // SAFETY: slot and runtime live as long as the maps; a reading of a slot that was reused
+    // meanwhile is discovered by its tag below.
+    let (word, server, to, epoch, hop, present, tag) = unsafe {
+        (
+            Word(atomic::load(&raw const (*slot).word)),
+            atomic::load(&raw const (*slot).server),
+            director::rewrite_of(slot),
+            atomic::load(&raw const (*slot).epoch),
+            NextHop::new(
+                atomic::load(&raw const (*slot).way),
+                atomic::load(&raw const (*slot).mtu),
+            ),
+            atomic::load(&raw const (*runtime).epoch),
+            atomic::load(&raw const (*slot).tag),
+        )
+    };
+    let kind = word.kind();
+    let method = (kind & KIND_METHOD) as u8;
+    // The director's own stack is a way that looks wrapped.
+    if tag != found.tag
+        || kind & UNUSUAL != 0
+        || epoch != Tag::stamp(tag, present)
+        || hop.way & u64::from(EGRESS_WRAPPED) != 0
+        || flow.ttl <= 1
+        || packet.exceeds(flow.total_len, flow.headers, hop.mtu)
+    {
+        return None;
+    }
+    if method >= forward::FULLNAT_TELLS {
+        let program = if M::WIDE {
+            call::FULLNAT_WIDE
+        } else {
+            call::FULLNAT
+        };
+        return open::want(host, flow, 0, call::DIRECTOR).map(|()| Verdict::Call(program));
+    }
+    let egress = host.egress(hop.egress())?;
+    // SAFETY: egress entries live as long as the maps.
+    if H::HANDS_UP && unsafe { atomic::load(&raw const (*egress).xdp_ifindex) } == 0 {
+        return None;
+    }
+    director::account(host, runtime, found, word, server, flow, now);
+    let done = if forward::translates(method) {
+        if M::WIDE {
+            nat::rewrite_wide::<H, P, M>(host, packet, flow, found.index, word, to.ports, 1)
+        } else {
+            nat::rewrite::<P, M>(packet, flow, &to, 1)
+        }
+    } else if method == forward::TUNNEL {
+        if M::WIDE {
+            forward::decrement_hops(packet, flow)
+                .and_then(|()| tunnel::forward_wide(host, packet, flow, server))
+        } else {
+            tunnel::forward(packet, flow, to.addresses)
+        }
+    } else if M::WIDE {
+        forward::decrement_hops(packet, flow)
+    } else {
+        direct::forward(packet, flow)
+    };
+    // SAFETY: as above.
+    let done = done.and_then(|()| unsafe { director::address(packet, hop, egress) });
+    Some(match done {
+        Some(()) => Verdict::Send(egress, false),
+        None => director::refuse(host, Drop::Headroom),
+    })
+}
+
+const _: () = assert!(crate::layout::EGRESS_LOCAL & EGRESS_WRAPPED != 0);
