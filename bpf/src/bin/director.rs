@@ -11,8 +11,9 @@ use pointsman_bpf as programs;
 use pointsman_core::director::{FullNarrow, FullWide, Narrow, OneNarrow, OneWide, Wide};
 use pointsman_core::rare::{RareNarrow, RareWide};
 
-/// XDP on an interface.
+/// XDP on an interface. Inlined into its own entry, or each packet would pay a call.
 #[xdp]
+#[inline(always)]
 pub fn director_xdp(ctx: XdpContext) -> u32 {
     programs::xdp::plain(&ctx)
 }
@@ -107,8 +108,9 @@ pub fn put_back(_ctx: XdpContext) -> u32 {
     aya_ebpf::bindings::xdp_action::XDP_PASS
 }
 
-/// TC ingress on an interface.
+/// TC ingress on an interface. Inlined, too.
 #[classifier]
+#[inline(always)]
 pub fn director_tc(ctx: TcContext) -> i32 {
     programs::tc::ingress(&ctx)
 }

@@ -186,18 +186,48 @@ pub fn fill_request<T: Tables>(
     ) else {
         return false;
     };
-    let now = tables.now();
+    let one_packet = index == one_packet_slot(tables);
     // SAFETY: the slot is ours until it is published; records live as long as the maps.
+    unsafe {
+        let server = (server_index, server);
+        fill_slot(
+            tables, runtime, wanted, &found, partner, server, word, one_packet,
+        );
+    }
+    true
+}
+
+/// As [`fill_request`], of a slot and a real server that were looked up; the tag under which it can be found.
+///
+/// # Safety
+/// The slot is the caller's, the records live as long as the maps, the wanted one is this CPU's.
+#[inline(always)]
+#[allow(
+    clippy::too_many_arguments,
+    reason = "looked up once, and no place to keep them together"
+)]
+pub(crate) unsafe fn fill_slot<T: Tables>(
+    tables: &T,
+    runtime: *mut Runtime,
+    wanted: *const Wanted,
+    found: &Found,
+    partner: u32,
+    (server_index, server): (u32, *mut ServerRecord),
+    word: Word,
+    one_packet: bool,
+) -> u64 {
+    let now = tables.now();
+    let index = found.index;
+    // SAFETY: passed on to the caller.
     unsafe {
         let expires = now.wrapping_add(first_life(runtime, wanted, word));
         let hash = Hash((*wanted).hash);
-        let one_packet = index == one_packet_slot(tables);
         let mut tag = found.tag;
         if one_packet {
             tag = Tag::ready(Tag::claimed(tag), hash.fingerprint());
             atomic::store(&raw mut (*found.slot).tag, tag);
         }
-        write_request(tables, &found, server, word);
+        write_request(tables, wanted, found, server, word);
         live(found.slot, server_index, partner, expires, now);
         let hop = NextHop::new((*wanted).way, (*wanted).mtu);
         let hop = next_hop::for_connection(hop, word, server);
@@ -229,15 +259,14 @@ pub fn fill_request<T: Tables>(
             if word.is_child() {
                 conn::leave_parent(tables, index);
             }
-            return true;
+            return tag;
         }
         count_in(server, word);
         overload::update(tables, server_index);
         if word.kind() & KIND_WILDCARD != 0 {
             atomic::store(&raw mut (*runtime).wildcards, 1);
         }
-        conn::publish(tables, index, found.slot, hash);
-        true
+        conn::publish(tables, index, found.slot, hash)
     }
 }
 
@@ -293,7 +322,7 @@ unsafe fn is_own_vip(wanted: *const Wanted) -> bool {
 /// Two CPUs may have opened the same flow at once: the first in search order stays. And the reply's
 /// slot may have been taken before the request's could be found.
 #[inline(always)]
-fn settle_race<T: Tables>(tables: &T, wanted: *const Wanted, mine: u32) -> Outcome {
+pub(crate) fn settle_race<T: Tables>(tables: &T, wanted: *const Wanted, mine: u32) -> Outcome {
     // SAFETY: the record is this CPU's.
     let (key, hash) = unsafe { ((*wanted).flow.key, Hash((*wanted).hash)) };
     let now = tables.now();
@@ -324,7 +353,7 @@ fn settle_race<T: Tables>(tables: &T, wanted: *const Wanted, mine: u32) -> Outco
 /// # Safety
 /// `wanted` is this CPU's record, `server` lives as long as the maps.
 #[inline(always)]
-unsafe fn first_word<T: Tables>(
+pub(crate) unsafe fn first_word<T: Tables>(
     tables: &T,
     wanted: *const Wanted,
     server: *const ServerRecord,
@@ -526,18 +555,16 @@ fn gives_way<T: Tables>(tables: &T, other: &Found) -> bool {
 /// Writes what a packet of the request is and becomes.
 ///
 /// # Safety
-/// The caller claimed the slot.
+/// The caller claimed the slot; `wanted` is this CPU's record.
 #[inline(always)]
 unsafe fn write_request<T: Tables>(
     tables: &T,
+    wanted: *const Wanted,
     request: &Found,
     server: *const ServerRecord,
     word: Word,
 ) {
-    let Some(wanted) = tables.wanted() else {
-        return;
-    };
-    // SAFETY: passed on to the caller; the wanted record is this CPU's.
+    // SAFETY: passed on to the caller.
     unsafe {
         let method = (word.kind() & KIND_METHOD) as u8;
         let borrowed = word.kind() & KIND_REWRITE != 0;

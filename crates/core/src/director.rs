@@ -273,7 +273,7 @@ pub(crate) fn unknown<T: Tables>(
         return Verdict::Pass;
     }
     match open::want(tables, flow, hash.0, origin) {
-        Some(()) => Verdict::Call(call::OPEN),
+        Some(_) => Verdict::Call(call::OPEN),
         None => Verdict::Pass,
     }
 }
@@ -452,7 +452,7 @@ fn forward<H: Host, P: Packet, M: Mode>(
             call::FULLNAT
         };
         return open::want(host, flow, 0, M::ORIGIN)
-            .map(|()| Verdict::Call(program))
+            .map(|_| Verdict::Call(program))
             .ok_or(Drop::Internal.into());
     }
     let (mut wrapped, mut mtu) = (hop.is_wrapped(), hop.mtu);

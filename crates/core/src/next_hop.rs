@@ -25,6 +25,41 @@ pub enum Way {
     Local,
 }
 
+/// The way to a real server that its record keeps, whose sequence number was `seq`, if it is whole and of this epoch.
+///
+/// # Safety
+/// `server` is a record in the table.
+#[inline(always)]
+unsafe fn kept(server: *const ServerRecord, seq: u32, epoch: u32) -> Option<NextHop> {
+    // SAFETY: passed on to the caller.
+    unsafe {
+        if seq & 1 != 0 || atomic::load(&raw const (*server).next_hop_epoch) != epoch {
+            return None;
+        }
+        let hop = NextHop::new(
+            atomic::load(&raw const (*server).next_hop.way),
+            atomic::load(&raw const (*server).next_hop.mtu),
+        );
+        (atomic::load(&raw const (*server).next_hop_seq) == seq).then_some(hop)
+    }
+}
+
+/// The way to a real server if it need not be looked up.
+///
+/// # Safety
+/// As [`kept`].
+#[inline(always)]
+pub(crate) unsafe fn known(server: *const ServerRecord, epoch: u32) -> Option<NextHop> {
+    // SAFETY: passed on to the caller.
+    unsafe {
+        kept(
+            server,
+            atomic::load(&raw const (*server).next_hop_seq),
+            epoch,
+        )
+    }
+}
+
 /// The way to a real server, from its record while that is of the present epoch.
 #[inline(always)]
 pub(crate) fn of_server<H: Host>(host: &H, server: *mut ServerRecord, epoch: u32) -> Route {
@@ -32,14 +67,8 @@ pub(crate) fn of_server<H: Host>(host: &H, server: *mut ServerRecord, epoch: u32
     // hop was whole.
     unsafe {
         let seq = atomic::load(&raw const (*server).next_hop_seq);
-        if seq & 1 == 0 && atomic::load(&raw const (*server).next_hop_epoch) == epoch {
-            let hop = NextHop::new(
-                atomic::load(&raw const (*server).next_hop.way),
-                atomic::load(&raw const (*server).next_hop.mtu),
-            );
-            if atomic::load(&raw const (*server).next_hop_seq) == seq {
-                return Route::Resolved(hop);
-            }
+        if let Some(hop) = kept(server, seq, epoch) {
+            return Route::Resolved(hop);
         }
         let flags = atomic::load(&raw const (*server).flags);
         let route = if flags & SERVER_IPV6 != 0 {

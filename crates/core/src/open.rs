@@ -11,7 +11,7 @@ use crate::drop::Drop;
 use crate::host::{Host, Packet, Route, Tables};
 use crate::layout::{
     FIRST_STATE, ID_IPV4, ID_IPV6, ID_MARK4, ID_MARK6, NextHop, RECENT, Runtime,
-    SERVICE_ONE_PACKET, SERVICE_PERSISTENT, ServiceId, Wanted,
+    SERVICE_ONE_PACKET, SERVICE_PERSISTENT, ServerRecord, ServiceId, Wanted,
 };
 use crate::mask::masked;
 use crate::next_hop;
@@ -25,7 +25,7 @@ use crate::sip;
 use crate::wire::{ipv4, ipv6, tcp as tcp_wire};
 
 /// Source port of active FTP data: never a new request.
-const FTP_DATA: u16 = 20;
+pub(crate) const FTP_DATA: u16 = 20;
 /// Port of FTP control connections.
 pub const FTP: u16 = 21;
 /// Ports below are no FTP data ports (`ip_unprivileged_port_start`).
@@ -78,7 +78,7 @@ pub(crate) fn may_open(runtime: *const Runtime, flow: &Flow) -> bool {
 /// Hands a packet that `may_open` a connection on to [`open`]; `origin` is the program to start over
 /// with.
 #[inline(always)]
-pub fn want<T: Tables>(tables: &T, flow: &Flow, hash: u64, origin: u32) -> Option<()> {
+pub fn want<T: Tables>(tables: &T, flow: &Flow, hash: u64, origin: u32) -> Option<*mut Wanted> {
     let wanted = tables.wanted()?;
     // SAFETY: the record is this CPU's alone.
     unsafe {
@@ -99,7 +99,7 @@ pub fn want<T: Tables>(tables: &T, flow: &Flow, hash: u64, origin: u32) -> Optio
         (*wanted).origin = origin;
         (*wanted).server = NO_SERVER;
     }
-    Some(())
+    Some(wanted)
 }
 
 /// The packet's flow as [`want`] kept it, with offsets that any reader can see are small.
@@ -168,15 +168,8 @@ fn attempt<H: Host, P: Packet>(host: &H, packet: &P) -> Opened {
     };
     if server == NO_SERVER {
         // SAFETY: as above.
-        unsafe {
-            if take_addresses(wanted, packet).is_none() {
-                return Opened::Pass;
-            }
-            (*wanted).parent_use = 0;
-            (*wanted).kind = 0;
-            (*wanted).outgoing = 0;
-            (*wanted).ingress = host.ingress();
-            (*wanted).state = FIRST_STATE;
+        if unsafe { begin(host, wanted, packet) }.is_none() {
+            return Opened::Pass;
         }
         // SAFETY: as above.
         let flow = unsafe { wanted_flow(wanted) };
@@ -248,6 +241,28 @@ fn attempt<H: Host, P: Packet>(host: &H, packet: &P) -> Opened {
     }
 }
 
+/// Says of the connection that is wanted what the packet says of it.
+///
+/// # Safety
+/// `wanted` is this CPU's record.
+#[inline(always)]
+pub(crate) unsafe fn begin<H: Host, P: Packet>(
+    host: &H,
+    wanted: *mut Wanted,
+    packet: &P,
+) -> Option<()> {
+    // SAFETY: passed on to the caller.
+    unsafe {
+        take_addresses(wanted, packet)?;
+        (*wanted).parent_use = 0;
+        (*wanted).kind = 0;
+        (*wanted).outgoing = 0;
+        (*wanted).ingress = host.ingress();
+        (*wanted).state = FIRST_STATE;
+    }
+    Some(())
+}
+
 /// Copies the packet's addresses where functions without the packet find them.
 ///
 /// # Safety
@@ -296,12 +311,7 @@ pub fn find_service<T: Tables>(tables: &T, mark: u32) -> u32 {
     unsafe {
         let class = (*wanted).flow.key.proto;
         let wide = class & proto::WIDE != 0;
-        let mut id = ServiceId {
-            vip: (*wanted).destination,
-            vport: Be16::from_raw(((*wanted).flow.key.ports >> 16) as u16),
-            proto: proto::number(proto::base(class)),
-            kind: if wide { ID_IPV6 } else { ID_IPV4 },
-        };
+        let mut id = asked_for(wanted);
         let mut found = None;
         (*wanted).mark = 0;
         if atomic::load(&raw const (*runtime).mark_services) != 0 {
@@ -342,12 +352,35 @@ pub fn find_service<T: Tables>(tables: &T, mark: u32) -> u32 {
     }
 }
 
+/// Identity of the service of the address and port that the packet is for.
+///
+/// # Safety
+/// `wanted` is this CPU's record.
+#[inline(always)]
+pub(crate) unsafe fn asked_for(wanted: *const Wanted) -> ServiceId {
+    // SAFETY: passed on to the caller.
+    unsafe {
+        let class = (*wanted).flow.key.proto;
+        let wide = class & proto::WIDE != 0;
+        ServiceId {
+            vip: (*wanted).destination,
+            vport: Be16::from_raw(((*wanted).flow.key.ports >> 16) as u16),
+            proto: proto::number(proto::base(class)),
+            kind: if wide { ID_IPV6 } else { ID_IPV4 },
+        }
+    }
+}
+
 /// Index of the service with this identity.
 ///
 /// # Safety
 /// `wanted` is this CPU's record.
 #[inline(always)]
-unsafe fn service_of<T: Tables>(tables: &T, wanted: *mut Wanted, id: &ServiceId) -> Option<u32> {
+pub(crate) unsafe fn service_of<T: Tables>(
+    tables: &T,
+    wanted: *mut Wanted,
+    id: &ServiceId,
+) -> Option<u32> {
     const SHIFT: u32 = 32 - RECENT.ilog2();
     let mixed = (id.vip.folded() ^ u32::from(id.vport.raw())).wrapping_mul(0x61c8_8647) >> SHIFT;
     // SAFETY: passed on to the caller; service records live as long as the maps.
@@ -443,11 +476,23 @@ pub fn choose<T: Tables>(tables: &T, service: u32, probed: u32) -> u32 {
         let Some(chosen) = tables.server(server) else {
             return REFUSED | Drop::Internal as u32;
         };
-        let rport = (*chosen).rport.raw();
         // A persistent service's server port stands for the service's port only.
-        let own = rport != 0 && (!persistent || dport == vport);
-        (*wanted).rport = u32::from(if own { rport } else { dport.raw() });
+        take_port(wanted, chosen, !persistent || dport == vport);
         server
+    }
+}
+
+/// The port that the real server gets the packet at: its own, if it is `meant` and has one, or the packet's.
+///
+/// # Safety
+/// `wanted` is this CPU's record, `server` one in the table.
+#[inline(always)]
+pub(crate) unsafe fn take_port(wanted: *mut Wanted, server: *const ServerRecord, meant: bool) {
+    // SAFETY: passed on to the caller.
+    unsafe {
+        let own = (*server).rport.raw();
+        let asked = ((*wanted).flow.key.ports >> 16) as u16;
+        (*wanted).rport = u32::from(if own != 0 && meant { own } else { asked });
     }
 }
 

@@ -108,7 +108,7 @@ pub fn ingress<H: Host, P: Packet, M: Mode>(host: &H, packet: &mut P) -> Verdict
             } else {
                 call::RARE_FLOW
             };
-            open::want(host, &flow, 0, origin).map_or(Verdict::Pass, |()| Verdict::Call(next))
+            open::want(host, &flow, 0, origin).map_or(Verdict::Pass, |_| Verdict::Call(next))
         }
         Seen::Other => Verdict::Pass,
         // What the director's own stack sends is as it should be.

@@ -12,10 +12,14 @@ use crate::drop::Drop;
 use crate::forward::{self, direct, nat, tunnel};
 use crate::host::{Host, Packet};
 use crate::layout::{EGRESS_WRAPPED, NextHop, Runtime};
-use crate::open;
+use crate::open::want;
 use crate::parse::{self, Flow, Parsed};
 use crate::reuse;
 use crate::wide;
+
+mod open;
+
+use open::Opened;
 
 /// What is not done here: text to be read, the director's own stack and clients, what else changes on the way.
 const UNUSUAL: u32 = KIND_FTP | KIND_TO_STACK | KIND_TO_LOOPBACK | KIND_REWRITE;
@@ -52,12 +56,19 @@ fn balance<H: Host, P: Packet, M: Mode>(
     let now = host.now();
     let found = conn::find(host, hash, &flow.key, now)
         .filter(|found| !M::WIDE || wide::is_of(host, packet, flow, found.index));
-    let Some(found) = found else {
-        return director::unknown(host, flow, runtime, hash, call::DIRECTOR);
+    let found = match found {
+        Some(found) if director::opens(flow) && reuse::may_give_way(runtime, &found) => {
+            return Verdict::Call(M::ORIGIN);
+        }
+        Some(found) => found,
+        None => match open::open(host, packet, flow, runtime, hash) {
+            Opened::Found(found) => found,
+            Opened::Wanted => return Verdict::Call(call::OPEN),
+            Opened::Unusual => {
+                return director::unknown(host, flow, runtime, hash, call::DIRECTOR);
+            }
+        },
     };
-    if director::opens(flow) && reuse::may_give_way(runtime, &found) {
-        return Verdict::Call(M::ORIGIN);
-    }
     established::<H, P, M>(host, packet, flow, runtime, &found, now)
         .unwrap_or(Verdict::Call(M::ORIGIN))
 }
@@ -107,7 +118,7 @@ fn established<H: Host, P: Packet, M: Mode>(
         } else {
             call::FULLNAT
         };
-        return open::want(host, flow, 0, call::DIRECTOR).map(|()| Verdict::Call(program));
+        return want(host, flow, 0, call::DIRECTOR).map(|_| Verdict::Call(program));
     }
     let egress = host.egress(hop.egress())?;
     // SAFETY: egress entries live as long as the maps.
