@@ -13,7 +13,14 @@ const KATRAN: [(u32, f64); 4] = [
     (65_536, 414.0),
     (1_000_000, 504.0),
 ];
-/// The same of a new flow, with its limit of new flows lifted, once its LRU is full, which it then stays.
+/// The same of a SYN of a flow that it knows, of so many: its limit of new flows lifted.
+const KATRAN_SYN: [(u32, f64); 4] = [
+    (1, 250.0),
+    (256, 333.0),
+    (65_536, 719.0),
+    (1_000_000, 1105.0),
+];
+/// The same of a new flow, once its LRU is full, which it then stays.
 const KATRAN_FULL: [(u32, f64); 3] = [(4096, 1203.0), (65_536, 1010.0), (1_000_000, 998.0)];
 /// The same before its LRU was ever full.
 const KATRAN_FRESH: [(u32, f64); 3] = [(4096, 584.0), (65_536, 478.0), (1_000_000, 442.0)];
@@ -110,6 +117,11 @@ fn verdicts(figures: &Figures) -> Vec<Verdict> {
         let katran = |x| katran(figures, Some("Katran, established"), &KATRAN, x);
         let ratios = against(figures, row, katran);
         verdicts.push(Verdict::at_most(format!("{row}, to Katran"), limit, ratios));
+    }
+    let known = |x| katran(figures, Some("Katran, SYN of a known flow"), &KATRAN_SYN, x);
+    for row in ["DR, SYN of a known flow", "TUN, SYN of a known flow"] {
+        let ratios = against(figures, row, known);
+        verdicts.push(Verdict::at_most(format!("{row}, to Katran"), 0.5, ratios));
     }
     let full = |x| katran(figures, Some("Katran, new connection"), &KATRAN_FULL, x);
     verdicts.extend(new_to_katran(figures, "Katran", full));

@@ -102,16 +102,21 @@ pub fn rows(name: &str, serving: &Serving, flows: u32, new: Option<u32>) -> Vec<
         rows.push(Row::new("new", format!("{name}, new connection"), new, new));
     }
     let traffic = requests(flows, serving.family, serving.protocol, ACK);
+    let plain = serving.family == Family::V4 && serving.protocol == Protocol::Tcp;
     let mut add = |what: &str, target, traffic| {
         let name = format!("{name}, {what}");
         rows.push(Row::established(CHART, name, flows, target, traffic));
     };
     add("established", Target::Xdp, traffic);
+    if plain && matches!(serving.forwarding, Forwarding::Route | TUNNEL) {
+        // Each packet asks for a connection, of a flow that has one.
+        let traffic = requests(flows, serving.family, serving.protocol, SYN);
+        add("SYN of a known flow", Target::Xdp, traffic);
+    }
     if serving.forwarding == Forwarding::Masquerade && serving.protocol == Protocol::Tcp {
         add("replies", Target::Xdp, replies(flows, serving.family));
     }
     // A tunnel changes the packet's length, which the harness cannot undo at TC.
-    let plain = serving.family == Family::V4 && serving.protocol == Protocol::Tcp;
     if plain && serving.forwarding != TUNNEL {
         add("established, on TC", Target::Tc, traffic);
     }
