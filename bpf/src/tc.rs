@@ -499,19 +499,21 @@ pub(crate) fn pull(ctx: &TcContext, bytes: u32) {
 /// What packets meet first on TC ingress.
 #[inline(always)]
 pub fn ingress(ctx: &TcContext) -> i32 {
-    if ctx.ingress() == LOOPBACK
+    // SAFETY: the context is the program's own.
+    let (from, round) = unsafe { ((*ctx.skb.skb).ingress_ifindex, (*ctx.skb.skb).tc_index) };
+    if from == LOOPBACK
+        && round != TAKEN
         && let Some(ifindex) = goes_back(ctx)
     {
         // SAFETY: the helper only records where the packet goes.
         return unsafe { bpf_redirect(ifindex, u64::from(BPF_F_INGRESS)) as i32 };
     }
-    // SAFETY: the context is the program's own.
+    // SAFETY: as above.
     if unsafe { (*ctx.skb.skb).vlan_present } != 0 && has_vlan_devices() {
         return NEXT;
     }
     // SAFETY: as above.
-    let (mark, round) = unsafe { ((*ctx.skb.skb).mark, (*ctx.skb.skb).tc_index) };
-    if round == TAKEN && mark == 0 {
+    if round == TAKEN && unsafe { (*ctx.skb.skb).mark } == 0 {
         return NEXT;
     }
     if round == MARKED {
