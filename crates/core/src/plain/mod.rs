@@ -64,6 +64,7 @@ fn balance<H: Host, P: Packet, M: Mode>(
         None => match open::open(host, packet, flow, runtime, hash) {
             Opened::Found(found) => found,
             Opened::Wanted => return Verdict::Call(call::OPEN),
+            Opened::Pass => return Verdict::Pass,
             Opened::Unusual => {
                 return director::unknown(host, flow, runtime, hash, call::DIRECTOR);
             }

@@ -25,6 +25,8 @@ pub(super) enum Opened {
     Found(Found),
     /// It is wanted, and by whom it shall be taken is decided: [`crate::open`] makes it.
     Wanted,
+    /// No service is for it, nor anything else of ours.
+    Pass,
     /// Nothing was done.
     Unusual,
 }
@@ -44,9 +46,16 @@ pub(super) fn open<H: Host, P: Packet>(
     let Some(wanted) = open::want(host, flow, hash.0, call::DIRECTOR) else {
         return Opened::Unusual;
     };
-    // SAFETY: the record is this CPU's.
+    // SAFETY: the record is this CPU's; the runtime record lives as long as the maps.
     unsafe {
-        let Some(server) = choose(host, packet, wanted) else {
+        let Some(service) = service(host, packet, wanted) else {
+            return if asks_more(runtime) {
+                Opened::Unusual
+            } else {
+                Opened::Pass
+            };
+        };
+        let Some(server) = choose(host, wanted, service) else {
             return Opened::Unusual;
         };
         connect(host, runtime, wanted, server, hash).map_or(Opened::Wanted, Opened::Found)
@@ -70,20 +79,47 @@ fn may_be_usual(runtime: *const Runtime, flow: &Flow) -> bool {
         && destination != Be16::new(FTP)
 }
 
+/// Whether a packet may be ours although no service has its address and port.
+///
+/// # Safety
+/// `runtime` lives as long as the maps.
+#[inline(always)]
+unsafe fn asks_more(runtime: *const Runtime) -> bool {
+    // SAFETY: passed on to the caller.
+    let more = unsafe {
+        atomic::load(&raw const (*runtime).ftp_services)
+            | atomic::load(&raw const (*runtime).any_port_services)
+            | atomic::load(&raw const (*runtime).engine_services)
+            | atomic::load(&raw const (*runtime).settings.nat_icmp_send)
+    };
+    more != 0
+}
+
+/// The service of the packet's address and port.
+///
+/// # Safety
+/// `wanted` is this CPU's record.
+#[inline(always)]
+unsafe fn service<H: Host, P: Packet>(host: &H, packet: &P, wanted: *mut Wanted) -> Option<u32> {
+    // SAFETY: passed on to the caller.
+    unsafe {
+        open::begin(host, wanted, packet)?;
+        open::service_of(host, wanted, &open::asked_for(wanted))
+    }
+}
+
 /// The real server for the packet, said in `wanted` to be decided; `None` where more than a scheduler decides.
 ///
 /// # Safety
 /// `wanted` is this CPU's record.
 #[inline(always)]
-unsafe fn choose<H: Host, P: Packet>(
+unsafe fn choose<H: Host>(
     host: &H,
-    packet: &P,
     wanted: *mut Wanted,
+    service: u32,
 ) -> Option<(u32, *mut ServerRecord)> {
     // SAFETY: passed on to the caller; records live as long as the maps.
     unsafe {
-        open::begin(host, wanted, packet)?;
-        let service = open::service_of(host, wanted, &open::asked_for(wanted))?;
         let record = host.service(service)?;
         let flags = atomic::load(&raw const (*record).flags);
         if flags & (SERVICE_PERSISTENT | SERVICE_ONE_PACKET) != 0 {
