@@ -77,6 +77,7 @@ pub fn connect<T: Tables>(
             tables,
             wanted,
             server,
+            Special::of(wanted),
             local,
             from_here,
             track::is_secure(runtime),
@@ -100,10 +101,10 @@ pub fn connect<T: Tables>(
         };
     }
     // SAFETY: as above.
-    let claimed = conn::take_place(tables, Hash(unsafe { (*wanted).hash }), tables.now());
-    if claimed == NO_SLOT {
+    let hash = Hash(unsafe { (*wanted).hash });
+    let Some(Found { index: claimed, .. }) = conn::take_place(tables, hash, tables.now()) else {
         return Outcome::refuse(Drop::TableFull);
-    }
+    };
     // Where replies need translation, their slot exists before the request's can be found.
     let mut partner = NO_PARTNER;
     if (forward::translates(method) || local || from_here) && word.kind() & KIND_WILDCARD == 0 {
@@ -118,12 +119,8 @@ pub fn connect<T: Tables>(
         } else {
             word.proto()
         };
-        let reply = Word::new(
-            class,
-            word.flags() & FLAG_NO_OUTPUT | FLAG_REPLY,
-            word.state(),
-            word.kind() | loopback,
-        );
+        let mut reply = reply_word(word);
+        reply.0 = reply.0 & !0xff | u32::from(class) | loopback << 24;
         partner = if fullnat {
             make_full_reply(tables, index, reply, claimed)
         } else {
@@ -144,7 +141,10 @@ pub fn connect<T: Tables>(
     if !tables.fill_apart(claimed, partner, index, word) {
         return Outcome::refuse(Drop::Internal);
     }
-    settle_race(tables, wanted, claimed)
+    match conn::slot(tables, claimed) {
+        Some(own) => settle_race(tables, wanted, &own),
+        None => Outcome::refuse(Drop::Internal),
+    }
 }
 
 /// Ports that are tried when another CPU takes the one that was found.
@@ -262,11 +262,11 @@ pub(crate) unsafe fn fill_slot<T: Tables>(
             return tag;
         }
         count_in(server, word);
-        overload::update(tables, server_index);
+        overload::update(tables, server_index, server);
         if word.kind() & KIND_WILDCARD != 0 {
             atomic::store(&raw mut (*runtime).wildcards, 1);
         }
-        conn::publish(tables, index, found.slot, hash)
+        conn::publish(tables, found, hash)
     }
 }
 
@@ -275,7 +275,7 @@ pub(crate) unsafe fn fill_slot<T: Tables>(
 /// # Safety
 /// `wanted` is this CPU's record, `runtime` lives as long as the maps.
 #[inline(always)]
-unsafe fn first_life(runtime: *const Runtime, wanted: *const Wanted, word: Word) -> u32 {
+pub(crate) unsafe fn first_life(runtime: *const Runtime, wanted: *const Wanted, word: Word) -> u32 {
     // SAFETY: passed on to the caller.
     unsafe {
         if (*wanted).flow.inner != 0 {
@@ -319,32 +319,84 @@ unsafe fn is_own_vip(wanted: *const Wanted) -> bool {
     }
 }
 
+/// Protocol, flags, state and kind of a connection's replies, from those of its requests.
+#[inline(always)]
+pub(crate) fn reply_word(request: Word) -> Word {
+    Word::new(
+        request.proto(),
+        request.flags() & FLAG_NO_OUTPUT | FLAG_REPLY,
+        request.state(),
+        request.kind(),
+    )
+}
+
+/// Whether a request's slot has that of its replies, if it ever had one.
+#[inline(always)]
+pub(crate) fn is_whole<T: Tables>(tables: &T, own: &Found) -> bool {
+    // SAFETY: found slots lie in the table.
+    let alone = unsafe { atomic::load(&raw const (*own.slot).partner) } == NO_PARTNER;
+    alone || conn::partner(tables, own.slot, own.index).is_some()
+}
+
 /// Two CPUs may have opened the same flow at once: the first in search order stays. And the reply's
 /// slot may have been taken before the request's could be found.
 #[inline(always)]
-pub(crate) fn settle_race<T: Tables>(tables: &T, wanted: *const Wanted, mine: u32) -> Outcome {
+pub(crate) fn settle_race<T: Tables>(tables: &T, wanted: *const Wanted, own: &Found) -> Outcome {
     // SAFETY: the record is this CPU's.
     let (key, hash) = unsafe { ((*wanted).flow.key, Hash((*wanted).hash)) };
-    let now = tables.now();
+    let (now, mine) = (tables.now(), own.index);
     let first = match conn::lookup(tables, hash, &key, now, mine) {
         NO_SLOT => mine,
         _ => tables.search_apart(hash, &key, now, NO_SLOT),
     };
-    let Some(own) = conn::slot(tables, mine) else {
-        return Outcome::refuse(Drop::Internal);
-    };
-    if first == mine {
-        // SAFETY: found slots lie in the table.
-        let alone = unsafe { atomic::load(&raw const (*own.slot).partner) } == NO_PARTNER;
-        if alone || conn::partner(tables, own.slot, mine).is_some() {
-            return Outcome::CONNECTED;
-        }
+    if first == mine && is_whole(tables, own) {
+        return Outcome::CONNECTED;
     }
     tables.kill_apart(mine, own.tag);
     if first == NO_SLOT || first == mine {
         return Outcome::refuse(Drop::SlotReused);
     }
     Outcome::CONNECTED
+}
+
+/// What may be special about a connection, besides what follows from its packet and its real server.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Special {
+    /// It is made for an ICMP error.
+    quoted: bool,
+    /// It has a parent.
+    child: bool,
+    /// State it starts in.
+    state: u32,
+    /// `KIND_*`.
+    kind: u32,
+}
+
+impl Special {
+    /// Nothing.
+    pub(crate) const NONE: Self = Self {
+        quoted: false,
+        child: false,
+        state: FIRST_STATE,
+        kind: 0,
+    };
+
+    /// What is wanted.
+    ///
+    /// # Safety
+    /// `wanted` is this CPU's record.
+    #[inline(always)]
+    unsafe fn of(wanted: *const Wanted) -> Self {
+        // SAFETY: passed on to the caller.
+        unsafe {
+            Self {
+                quoted: (*wanted).flow.inner != 0,
+                child: (*wanted).parent_use != 0,
+                state: (*wanted).state,
+                kind: (*wanted).kind,
+            }
+        }
+    }
 }
 
 /// Protocol, flags, state and kind of the wanted connection's request; `None` when it needs the
@@ -357,22 +409,21 @@ pub(crate) unsafe fn first_word<T: Tables>(
     tables: &T,
     wanted: *const Wanted,
     server: *const ServerRecord,
+    special: Special,
     local: bool,
     from_here: bool,
     secure: bool,
 ) -> Option<Word> {
     // SAFETY: passed on to the caller.
-    let (class, event, inner, method, state, mut kind, dport) = unsafe {
+    let (class, event, method, dport) = unsafe {
         (
             (*wanted).flow.key.proto,
             (*wanted).flow.event,
-            (*wanted).flow.inner,
             atomic::load(&raw const (*server).method),
-            (*wanted).state,
-            (*wanted).kind,
             (*wanted).flow.key.dport(),
         )
     };
+    let mut kind = special.kind;
     let (wide, tcp) = (class & proto::WIDE != 0, proto::base(class) == proto::TCP);
     // A server that is the director itself needs no local address to find the way back.
     // SAFETY: passed on to the caller.
@@ -395,9 +446,9 @@ pub(crate) unsafe fn first_word<T: Tables>(
     } else {
         tcp::Direction::RequestOnly
     };
-    let state = if state != FIRST_STATE {
-        state as u8
-    } else if proto::base(class) == proto::SCTP || inner != 0 {
+    let state = if special.state != FIRST_STATE {
+        special.state as u8
+    } else if proto::base(class) == proto::SCTP || special.quoted {
         // The packet itself moves it on: a second INIT would count as another one. An error moves nothing.
         sctp::NONE
     } else {
@@ -415,17 +466,74 @@ pub(crate) unsafe fn first_word<T: Tables>(
     if method == forward::NAT && class & proto::BASE == proto::TCP && dport.get() == FTP {
         kind |= KIND_FTP;
     }
-    // SAFETY: passed on to the caller.
-    let child = if unsafe { (*wanted).parent_use } != 0 {
-        FLAG_CHILD
-    } else {
-        0
-    };
+    let child = if special.child { FLAG_CHILD } else { 0 };
     Some(Word::new(class, no_output | inactive | child, state, kind))
 }
 
 /// From here on, what [`make_reply`] returns is a [`Drop`] in its low byte and no slot.
 pub const REPLY_REFUSED: u32 = 0xffff_ff00;
+
+/// Where the wanted connection's replies come from and go to, at the director.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ReplyEnds {
+    from: *const Address,
+    to: *const Address,
+    /// As [`Key::ports`].
+    ports: u32,
+}
+
+impl ReplyEnds {
+    /// By NAT of one end.
+    ///
+    /// # Safety
+    /// `wanted` is this CPU's record, `server` lives as long as the maps.
+    #[inline(always)]
+    pub(crate) unsafe fn of_nat(wanted: *const Wanted, server: *const ServerRecord) -> Self {
+        // SAFETY: passed on to the caller.
+        unsafe {
+            Self {
+                from: &raw const (*server).rip,
+                to: &raw const (*wanted).source,
+                ports: (*wanted).rport & 0xffff | u32::from((*wanted).flow.key.sport().raw()) << 16,
+            }
+        }
+    }
+
+    /// Of a connection of this kind.
+    ///
+    /// # Safety
+    /// As [`ReplyEnds::of_nat`].
+    #[inline(always)]
+    unsafe fn of(wanted: *const Wanted, server: *const ServerRecord, kind: u32) -> Self {
+        let method = (kind & KIND_METHOD) as u8;
+        // SAFETY: passed on to the caller.
+        unsafe {
+            let mut ends = Self::of_nat(wanted, server);
+            if !forward::translates(method) {
+                let port = u32::from((*wanted).flow.key.dport().raw());
+                ends.from = &raw const (*wanted).destination;
+                ends.ports = ends.ports & !0xffff | port;
+            }
+            if forward::is_fullnat(method) {
+                ends.to = &raw const (*wanted).local;
+                ends.ports = ends.ports & 0xffff | (*wanted).lport << 16;
+            } else if kind & KIND_REWRITE != 0 {
+                ends.to = &raw const (*server).tunnel_source;
+            }
+            ends
+        }
+    }
+
+    /// The key of the replies.
+    ///
+    /// # Safety
+    /// The records live as long as the maps.
+    #[inline(always)]
+    pub(crate) unsafe fn key(&self, class: u8, seed: [u64; 2]) -> Key {
+        // SAFETY: passed on to the caller.
+        unsafe { Key::of(class, &*self.from, &*self.to, self.ports, seed) }
+    }
+}
 
 /// Claims, fills and publishes the reply's slot of the wanted connection; its index. `partner` is the
 /// request's.
@@ -437,42 +545,13 @@ pub fn make_reply<T: Tables>(tables: &T, index: u32, word: Word, partner: u32) -
         return REPLY_REFUSED | Drop::Internal as u32;
     };
     let now = tables.now();
+    let fullnat = forward::is_fullnat((word.kind() & KIND_METHOD) as u8);
     // SAFETY: the records live as long as the maps, the wanted one is this CPU's.
-    let expires = now.wrapping_add(unsafe { first_life(runtime, wanted, word) });
-    let class = word.proto();
-    let method = (word.kind() & KIND_METHOD) as u8;
-    let nat = forward::translates(method);
-    let fullnat = forward::is_fullnat(method);
-    let borrowed = word.kind() & KIND_REWRITE != 0;
-    // SAFETY: the records live as long as the maps, the wanted one is this CPU's.
-    let (key, hash, request) = unsafe {
+    let (ends, key, hash) = unsafe {
         let seed = atomic::load(&raw const (*runtime).seed);
-        let request = (*wanted).flow.key;
-        let from = if nat {
-            &raw const (*server).rip
-        } else {
-            &raw const (*wanted).destination
-        };
-        let to = if fullnat {
-            &raw const (*wanted).local
-        } else if borrowed {
-            &raw const (*server).tunnel_source
-        } else {
-            &raw const (*wanted).source
-        };
-        let port = if nat {
-            (*wanted).rport
-        } else {
-            u32::from(request.dport().raw())
-        };
-        let own = if fullnat {
-            (*wanted).lport
-        } else {
-            u32::from(request.sport().raw())
-        };
-        let ports = port & 0xffff | own << 16;
-        let key = Key::of(class, &*from, &*to, ports, seed);
-        (key, key.hash(seed), request)
+        let ends = ReplyEnds::of(wanted, server, word.kind());
+        let key = ends.key(word.proto(), seed);
+        (ends, key, key.hash(seed))
     };
     let other = conn::lookup(tables, hash, &key, now, NO_SLOT);
     if other != NO_SLOT
@@ -481,45 +560,55 @@ pub fn make_reply<T: Tables>(tables: &T, index: u32, word: Word, partner: u32) -
     {
         return REPLY_REFUSED | Drop::TupleBusy as u32;
     }
-    let claimed = conn::take_place(tables, hash, now);
-    if claimed == NO_SLOT {
+    let Some(found) = conn::take_place(tables, hash, now) else {
         return REPLY_REFUSED | Drop::TableFull as u32;
-    }
-    let Some(found) = conn::slot(tables, claimed) else {
-        return REPLY_REFUSED | Drop::Internal as u32;
     };
-    // SAFETY: the slot is ours until it is published; no way out is known yet.
+    // SAFETY: the slot is ours until it is published.
+    let tag = unsafe {
+        let expires = now.wrapping_add(first_life(runtime, wanted, word));
+        write_reply(tables, wanted, &found, &key, &ends, word);
+        live(found.slot, index, partner, expires, now);
+        conn::publish(tables, &found, hash)
+    };
+    // Two CPUs may have found the same port free: each publishes, then looks, so that at least one of them
+    // sees the other, and leaves it the port.
+    if fullnat && conn::lookup(tables, hash, &key, now, found.index) != NO_SLOT {
+        tables.kill_apart(found.index, tag);
+        return REPLY_REFUSED | Drop::TupleBusy as u32;
+    }
+    found.index
+}
+
+/// Writes what a reply is and becomes. No way out is known yet.
+///
+/// # Safety
+/// The caller claimed the slot; `wanted` is this CPU's record.
+#[inline(always)]
+pub(crate) unsafe fn write_reply<T: Tables>(
+    tables: &T,
+    wanted: *const Wanted,
+    reply: &Found,
+    key: &Key,
+    ends: &ReplyEnds,
+    word: Word,
+) {
+    // SAFETY: passed on to the caller.
     unsafe {
+        let request = (*wanted).flow.key;
         let new_addresses =
             u64::from((*wanted).destination.0[0]) | u64::from((*wanted).source.0[0]) << 32;
         fill(
-            found.slot,
-            &key,
+            reply,
+            key,
             word,
             new_addresses,
             request.ports.rotate_left(16),
         );
-        if (class | request.proto) & proto::WIDE != 0
-            && let Some(record) = tables.wide(claimed)
+        if (key.proto | request.proto) & proto::WIDE != 0
+            && let Some(record) = tables.wide(reply.index)
         {
-            copy(
-                &raw mut (*record).source,
-                if nat {
-                    &raw const (*server).rip
-                } else {
-                    &raw const (*wanted).destination
-                },
-            );
-            copy(
-                &raw mut (*record).destination,
-                if fullnat {
-                    &raw const (*wanted).local
-                } else if borrowed {
-                    &raw const (*server).tunnel_source
-                } else {
-                    &raw const (*wanted).source
-                },
-            );
+            copy(&raw mut (*record).source, ends.from);
+            copy(&raw mut (*record).destination, ends.to);
             copy(
                 &raw mut (*record).new_source,
                 &raw const (*wanted).destination,
@@ -529,18 +618,9 @@ pub fn make_reply<T: Tables>(tables: &T, index: u32, word: Word, partner: u32) -
                 &raw const (*wanted).source,
             );
         }
-        live(found.slot, index, partner, expires, now);
-        atomic::store(&raw mut (*found.slot).way, NextHop::NONE.way);
-        atomic::store(&raw mut (*found.slot).epoch, Tag::stamp(found.tag, 0));
+        atomic::store(&raw mut (*reply.slot).way, NextHop::NONE.way);
+        atomic::store(&raw mut (*reply.slot).epoch, Tag::stamp(reply.tag, 0));
     }
-    let tag = conn::publish(tables, claimed, found.slot, hash);
-    // Two CPUs may have found the same port free: each publishes, then looks, so that at least one of them
-    // sees the other, and leaves it the port.
-    if fullnat && conn::lookup(tables, hash, &key, now, claimed) != NO_SLOT {
-        tables.kill_apart(claimed, tag);
-        return REPLY_REFUSED | Drop::TupleBusy as u32;
-    }
-    claimed
 }
 
 /// A connection in closing makes room for one with the same reply tuple.
@@ -592,7 +672,7 @@ unsafe fn write_request<T: Tables>(
             u32::from(key.sport().raw())
         };
         fill(
-            request.slot,
+            request,
             &key,
             word,
             new_addresses,
@@ -645,10 +725,10 @@ pub(crate) unsafe fn copy(to: *mut Address, from: *const Address) {
 /// # Safety
 /// The caller claimed the slot.
 #[inline(always)]
-unsafe fn fill(slot: *mut Slot, key: &Key, word: Word, new_addresses: u64, new_ports: u32) {
+unsafe fn fill(claimed: &Found, key: &Key, word: Word, new_addresses: u64, new_ports: u32) {
+    let (slot, word) = (claimed.slot, word.of_use(claimed.tag));
     // SAFETY: passed on to the caller.
     unsafe {
-        let word = word.of_use(atomic::load(&raw const (*slot).tag));
         atomic::store(&raw mut (*slot).addresses, key.addresses);
         atomic::store(&raw mut (*slot).ports, key.ports);
         atomic::store(&raw mut (*slot).word, word.0);
@@ -662,7 +742,7 @@ unsafe fn fill(slot: *mut Slot, key: &Key, word: Word, new_addresses: u64, new_p
 /// # Safety
 /// The caller claimed the slot.
 #[inline(always)]
-unsafe fn live(slot: *mut Slot, server: u32, partner: u32, expires: u32, now: u32) {
+pub(crate) unsafe fn live(slot: *mut Slot, server: u32, partner: u32, expires: u32, now: u32) {
     // SAFETY: passed on to the caller.
     unsafe {
         atomic::store(&raw mut (*slot).server, server);

@@ -45,6 +45,31 @@ pub fn opaque(value: usize) -> usize {
     }
 }
 
+/// The same value, of which the verifier no longer knows by which ways it came about, so that it follows what comes next
+/// once, not for each of them. `other` is any number that it knows nothing about.
+#[inline(always)]
+pub fn forgotten(value: u32, other: u64) -> u32 {
+    #[cfg(target_arch = "bpf")]
+    {
+        let mut value = u64::from(value);
+        // SAFETY: arithmetic on a register that is read and written, and one that is read.
+        unsafe {
+            core::arch::asm!(
+                "{0} ^= {1}",
+                "{0} ^= {1}",
+                inout(reg) value,
+                in(reg) other,
+            );
+        }
+        value as u32
+    }
+    #[cfg(not(target_arch = "bpf"))]
+    {
+        let _ = other;
+        value
+    }
+}
+
 /// 1 if `a` is less than `b`, else 0, without a branch: in a loop, the verifier would follow both ways
 /// on every turn.
 #[inline(always)]

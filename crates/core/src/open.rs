@@ -11,7 +11,7 @@ use crate::drop::Drop;
 use crate::host::{Host, Packet, Route, Tables};
 use crate::layout::{
     FIRST_STATE, ID_IPV4, ID_IPV6, ID_MARK4, ID_MARK6, NextHop, RECENT, Runtime,
-    SERVICE_ONE_PACKET, SERVICE_PERSISTENT, ServerRecord, ServiceId, Wanted,
+    SERVICE_ONE_PACKET, SERVICE_PERSISTENT, ServerRecord, ServiceId, ServiceRecord, Wanted,
 };
 use crate::mask::masked;
 use crate::next_hop;
@@ -346,7 +346,7 @@ pub fn find_service<T: Tables>(tables: &T, mark: u32) -> u32 {
             id.vport = Be16::new(0);
             found = service_of(tables, wanted, &id);
         }
-        let found = found.unwrap_or(NO_SERVICE);
+        let found = found.map_or(NO_SERVICE, |(index, _)| index);
         (*wanted).service = found;
         found
     }
@@ -371,7 +371,7 @@ pub(crate) unsafe fn asked_for(wanted: *const Wanted) -> ServiceId {
     }
 }
 
-/// Index of the service with this identity.
+/// The service with this identity, and its index.
 ///
 /// # Safety
 /// `wanted` is this CPU's record.
@@ -380,7 +380,7 @@ pub(crate) unsafe fn service_of<T: Tables>(
     tables: &T,
     wanted: *mut Wanted,
     id: &ServiceId,
-) -> Option<u32> {
+) -> Option<(u32, *mut ServiceRecord)> {
     const SHIFT: u32 = 32 - RECENT.ilog2();
     let mixed = (id.vip.folded() ^ u32::from(id.vport.raw())).wrapping_mul(0x61c8_8647) >> SHIFT;
     // SAFETY: passed on to the caller; service records live as long as the maps.
@@ -392,11 +392,13 @@ pub(crate) unsafe fn service_of<T: Tables>(
             && atomic::load(&raw const (*record).in_use) != 0
             && is_id(&raw const (*record).id, id)
         {
-            return Some(index);
+            return Some((index, record));
         }
-        let index = tables.service_index(id)?;
+        // A copy, or `id` would lie in memory for those who never come here.
+        let id = *id;
+        let index = tables.service_index(&id)?;
         atomic::store(recent, index);
-        Some(index)
+        Some((index, tables.service(index)?))
     }
 }
 

@@ -7,15 +7,15 @@
 
 use crate::atomic;
 use crate::host::Tables;
-use crate::layout::SERVER_OVERLOADED;
+use crate::layout::{SERVER_OVERLOADED, ServerRecord};
 
 /// To be called after a connection of a server was counted, in or out, and after its thresholds changed.
+///
+/// # Safety
+/// `server` is the record with this index.
 #[inline(always)]
-pub fn update<T: Tables>(tables: &T, index: u32) {
-    let Some(server) = tables.server(index) else {
-        return;
-    };
-    // SAFETY: server records live as long as the maps.
+pub unsafe fn update<T: Tables>(tables: &T, index: u32, server: *const ServerRecord) {
+    // SAFETY: passed on to the caller.
     let (flags, upper) = unsafe {
         (
             atomic::load(&raw const (*server).flags),

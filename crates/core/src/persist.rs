@@ -203,22 +203,20 @@ pub fn make_template<T: Tables>(tables: &T, server: u32) -> u32 {
         let seed = atomic::load(&raw const (*runtime).seed);
         let key = (*wanted).template;
         let hash = key.hash(seed);
-        let claimed = conn::take_place(tables, hash, now);
-        if claimed == NO_SLOT {
-            return NO_SLOT;
-        }
-        let (Some(found), Some(control)) = (conn::slot(tables, claimed), tables.control(claimed))
-        else {
+        let Some(found) = conn::take_place(tables, hash, now) else {
             return NO_SLOT;
         };
-        let slot = found.slot;
+        let (claimed, slot) = (found.index, found.slot);
+        let Some(control) = tables.control(claimed) else {
+            return NO_SLOT;
+        };
         let word = Word::new(
             key.proto,
             FLAG_INACTIVE,
             proto::TEMPLATE_NONE,
             (*record).method.into(),
         )
-        .of_use(atomic::load(&raw const (*slot).tag));
+        .of_use(found.tag);
         atomic::store(&raw mut (*slot).addresses, key.addresses);
         atomic::store(&raw mut (*slot).ports, key.ports);
         atomic::store(&raw mut (*slot).new_addresses, 0);
@@ -243,7 +241,7 @@ pub fn make_template<T: Tables>(tables: &T, server: u32) -> u32 {
             sip::keep(tables, wanted, claimed, found.tag);
         }
         atomic::add32(&raw mut (*record).persistent, 1);
-        conn::publish(tables, claimed, slot, hash);
+        conn::publish(tables, &found, hash);
         claimed
     }
 }

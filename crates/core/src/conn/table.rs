@@ -5,7 +5,9 @@
 //! are compare-and-swaps on the tag.
 
 use crate::atomic;
-use crate::conn::slot::{FLAG_INACTIVE, NO_PARTNER, Set, Slot, Status, Tag, Word, has_lapsed};
+use crate::conn::slot::{
+    FLAG_INACTIVE, Hints, NO_PARTNER, Set, Slot, Status, Tag, Word, has_lapsed,
+};
 use crate::conn::{Hash, Key};
 use crate::host::Tables;
 use crate::layout::{EVICTIONS, WAYS};
@@ -42,13 +44,18 @@ pub fn slot<T: Tables>(tables: &T, index: u32) -> Option<Found> {
     }
 }
 
+/// The slot where a key is looked for first.
+#[inline(always)]
+pub fn preferred<T: Tables>(tables: &T, hash: Hash) -> u32 {
+    hash.first_set(tables.set_mask()) * WAYS + hash.first_way()
+}
+
 /// Looks a key up. A slot that lapsed counts as absent.
 ///
 /// One miss where the key lies in the way it prefers; otherwise [`lookup`] goes on.
 #[inline(always)]
 pub fn find<T: Tables>(tables: &T, hash: Hash, key: &Key, now: u32) -> Option<Found> {
-    let preferred = hash.first_set(tables.set_mask()) * WAYS + hash.first_way();
-    match check(tables, preferred, hash, key, now) {
+    match check(tables, preferred(tables, hash), hash, key, now) {
         Some(found) => Some(found),
         None => match lookup(tables, hash, key, now, NO_SLOT) {
             NO_SLOT => None,
@@ -61,37 +68,72 @@ pub fn find<T: Tables>(tables: &T, hash: Hash, key: &Key, now: u32) -> Option<Fo
 /// As [`search`], which most new connections are spared: no hint points to what is not there.
 #[inline(always)]
 pub fn lookup<T: Tables>(tables: &T, hash: Hash, key: &Key, now: u32, but: u32) -> u32 {
-    if is_hinted(tables, hash, but) {
-        tables.search_apart(hash, key, now, but)
-    } else {
-        NO_SLOT
+    match nearby(tables, hash) {
+        Some(hints) if hints.point(hash, but) => tables.search_apart(hash, key, now, but),
+        _ => NO_SLOT,
     }
 }
 
-/// Whether the hints of a hash's two sets point anywhere but to the slot `but`. Without a branch for each.
+/// The hints of the two sets of a hash.
+#[derive(Clone, Copy, Debug)]
+pub struct Nearby {
+    /// Those of the first set, then those of the second, half a set each.
+    pub hints: [u64; 4],
+    /// The first slot of each.
+    halves: [u32; 4],
+}
+
+/// Reads the hints of a hash's two sets.
 #[inline(always)]
-fn is_hinted<T: Tables>(tables: &T, hash: Hash, but: u32) -> bool {
-    const LOWEST: u64 = 0x0001_0001_0001_0001;
+pub fn nearby<T: Tables>(tables: &T, hash: Hash) -> Option<Nearby> {
     let mask = tables.set_mask();
-    let mut hinted = 0;
-    for set in [hash.first_set(mask), hash.second_set(mask)] {
-        let Some(hints) = tables.hints(set) else {
-            return false;
-        };
-        for half in 0..2 {
-            // SAFETY: half is below 2.
-            let mut lanes = unsafe { atomic::load(hints.cast::<u64>().add(half as usize)) };
+    let [first, second] = [hash.first_set(mask), hash.second_set(mask)];
+    // SAFETY: hints live as long as the maps.
+    let [[a, b], [c, d]] = unsafe {
+        let half = |hints: *const Hints, i| atomic::load(hints.cast::<u64>().add(i));
+        let hints = tables.hints(first)?;
+        let one = [half(hints, 0), half(hints, 1)];
+        let hints = tables.hints(second)?;
+        [one, [half(hints, 0), half(hints, 1)]]
+    };
+    let [first, second] = [first * WAYS, second * WAYS];
+    Some(Nearby {
+        hints: [a, b, c, d],
+        halves: [first, first + 4, second, second + 4],
+    })
+}
+
+impl Nearby {
+    /// Whether a hint points to where the hash may be, anywhere but in the slot `but`. Without a branch for each.
+    #[inline(always)]
+    pub fn point(&self, hash: Hash, but: u32) -> bool {
+        const LOWEST: u64 = 0x0001_0001_0001_0001;
+        let mut found = 0;
+        for (mut lanes, half) in self.hints.into_iter().zip(self.halves) {
             if but != NO_SLOT {
-                let here = less(but & !3 ^ (set * WAYS + half * 4), 1);
+                let here = less(but & !3 ^ half, 1);
                 // No hint is 0.
                 lanes &= !(u64::from(here * 0xffff) << ((but & 3) * 16));
             }
             // A lane that is alike becomes 0, and the first such lane borrows.
             let differ = lanes ^ u64::from(hash.hint()).wrapping_mul(LOWEST);
-            hinted |= differ.wrapping_sub(LOWEST) & !differ & LOWEST << 15;
+            found |= differ.wrapping_sub(LOWEST) & !differ & LOWEST << 15;
         }
+        found != 0
     }
-    hinted != 0
+
+    /// Whether nobody else has put the same connection into these sets: all hints but that of the slot `mine` are as
+    /// they were `then`, when none was alike; or there are none, and zeros stand for a time when one was.
+    #[inline(always)]
+    pub fn are_as(&self, then: [u64; 4], mine: u32) -> bool {
+        let lane = 0xffff << ((mine & 3) * 16);
+        let mut differ = 0;
+        for ((now, then), half) in self.hints.into_iter().zip(then).zip(self.halves) {
+            let kept = if half == mine & !3 { !lane } else { u64::MAX };
+            differ |= (now ^ then) & kept;
+        }
+        differ == 0
+    }
 }
 
 /// Looks for a key wherever the hints of its two sets point, passing over the slot `but`; its index or
@@ -188,13 +230,16 @@ pub fn partner<T: Tables>(tables: &T, of: *const Slot, index: u32) -> Option<Fou
     (Tag::status(other.tag) == Status::Ready && back == index).then_some(other)
 }
 
-/// As [`claim`], which is spared where the way that the key prefers is free.
+/// As [`claim`], which is spared where the way that the key prefers is free: the claimed slot.
 #[inline(always)]
-pub fn take_place<T: Tables>(tables: &T, hash: Hash, now: u32) -> u32 {
-    let preferred = hash.first_set(tables.set_mask()) * WAYS + hash.first_way();
-    match slot(tables, preferred) {
-        Some(found) if Tag::status(found.tag) == Status::Empty && claim_of(&found) => preferred,
-        _ => tables.claim_apart(hash, now),
+pub fn take_place<T: Tables>(tables: &T, hash: Hash, now: u32) -> Option<Found> {
+    match slot(tables, preferred(tables, hash)) {
+        Some(found) if Tag::status(found.tag) == Status::Empty && claim_of(&found) => Some(Found {
+            tag: Tag::claimed(found.tag),
+            ..found
+        }),
+        // Beyond the table lies what is no slot.
+        _ => slot(tables, tables.claim_apart(hash, now)),
     }
 }
 
@@ -345,20 +390,20 @@ fn clear_out<T: Tables>(tables: &T, claimed: &Found) {
 
 /// Makes a claimed and filled slot visible; its tag.
 #[inline(always)]
-pub(crate) fn publish<T: Tables>(tables: &T, index: u32, slot: *mut Slot, hash: Hash) -> u64 {
-    if let Some(hints) = tables.hints(index / WAYS) {
+pub(crate) fn publish<T: Tables>(tables: &T, claimed: &Found, hash: Hash) -> u64 {
+    if let Some(hints) = tables.hints(claimed.index / WAYS) {
         // SAFETY: the lane is one of eight.
         unsafe {
-            let lane = hints.cast::<u16>().add((index & (WAYS - 1)) as usize);
+            let lane = hints
+                .cast::<u16>()
+                .add((claimed.index & (WAYS - 1)) as usize);
             atomic::store(lane, hash.hint());
         }
     }
+    let tag = Tag::ready(claimed.tag, hash.fingerprint());
     // SAFETY: the caller claimed the slot; the exchange orders contents and hint before the tag.
-    unsafe {
-        let tag = Tag::ready(atomic::load(&raw const (*slot).tag), hash.fingerprint());
-        atomic::swap64(&raw mut (*slot).tag, tag);
-        tag
-    }
+    unsafe { atomic::swap64(&raw mut (*claimed.slot).tag, tag) };
+    tag
 }
 
 /// Gives a claimed slot back unused.
@@ -406,7 +451,7 @@ fn settle<T: Tables>(tables: &T, claimed: &Found) -> u32 {
                 &raw mut (*server).active
             };
             atomic::add32(count, 1u32.wrapping_neg());
-            overload::update(tables, index);
+            overload::update(tables, index, server);
         }
         if word.is_child() {
             leave_parent(tables, claimed.index);

@@ -5,7 +5,8 @@
 
 use crate::atomic;
 use crate::conn::{
-    self, Found, KIND_FTP, KIND_METHOD, KIND_REWRITE, KIND_TO_LOOPBACK, KIND_TO_STACK, Tag, Word,
+    self, Found, KIND_FTP, KIND_METHOD, KIND_REWRITE, KIND_TO_LOOPBACK, KIND_TO_STACK, NO_SLOT,
+    Tag, Word,
 };
 use crate::director::{self, Mode, Narrow, Verdict, Wide, call};
 use crate::drop::Drop;
@@ -54,22 +55,41 @@ fn balance<H: Host, P: Packet, M: Mode>(
 ) -> Verdict {
     let hash = flow.key.hash(seed);
     let now = host.now();
-    let found = conn::find(host, hash, &flow.key, now)
-        .filter(|found| !M::WIDE || wide::is_of(host, packet, flow, found.index));
-    let found = match found {
-        Some(found) if director::opens(flow) && reuse::may_give_way(runtime, &found) => {
-            return Verdict::Call(M::ORIGIN);
-        }
+    let preferred = conn::preferred(host, hash);
+    let found = match conn::check(host, preferred, hash, &flow.key, now) {
         Some(found) => found,
-        None => match open::open(host, packet, flow, runtime, hash) {
-            Opened::Found(found) => found,
-            Opened::Wanted => return Verdict::Call(call::OPEN),
-            Opened::Pass => return Verdict::Pass,
-            Opened::Unusual => {
-                return director::unknown(host, flow, runtime, hash, call::DIRECTOR);
+        None => {
+            let Some(mut near) = conn::nearby(host, hash) else {
+                return Verdict::Pass;
+            };
+            let mut index = NO_SLOT;
+            if near.point(hash, NO_SLOT) {
+                index = host.search_apart(hash, &flow.key, now, NO_SLOT);
+                // Where there was one like it, a new one does not show.
+                near.hints = [0; 4];
             }
-        },
+            if index == NO_SLOT {
+                index = match open::open(host, packet, flow, runtime, hash, near.hints) {
+                    Opened::Made(index) => index,
+                    Opened::Wanted => return Verdict::Call(call::OPEN),
+                    Opened::Pass => return Verdict::Pass,
+                    Opened::Unusual => {
+                        return director::unknown(host, flow, runtime, hash, call::DIRECTOR);
+                    }
+                };
+            }
+            // Under a tag of its own, as in [`conn::find`].
+            match conn::check(host, index, hash, &flow.key, now) {
+                Some(found) => found,
+                None => return Verdict::Call(M::ORIGIN),
+            }
+        }
     };
+    if (M::WIDE && !wide::is_of(host, packet, flow, found.index))
+        || (director::opens(flow) && reuse::may_give_way(runtime, &found))
+    {
+        return Verdict::Call(M::ORIGIN);
+    }
     established::<H, P, M>(host, packet, flow, runtime, &found, now)
         .unwrap_or(Verdict::Call(M::ORIGIN))
 }

@@ -1,28 +1,30 @@
-//! A new connection as most are: of a service found by address and port, to a real server by direct routing or a tunnel
-//! whose next hop is known. It is made where the packet is, which then goes on; all others are [`crate::open`]'s.
+//! A new connection as most are: of a service found by address and port, to a real server whose
+//! next hop is known, by NAT, direct routing or a tunnel. It is made where the packet is, which then goes on; all others
+//! are [`crate::open`]'s.
 
 use crate::addr::Be16;
 use crate::atomic;
-use crate::conn::{self, Found, Hash, NO_PARTNER, NO_SLOT};
-use crate::connect::{self, LOOPBACK};
+use crate::conn::{self, Found, Hash, NO_PARTNER, NO_SLOT, Word};
+use crate::connect::{self, LOOPBACK, ReplyEnds, Special};
 use crate::director::call;
 use crate::forward;
-use crate::host::{Host, Packet};
+use crate::host::{Host, Packet, Tables};
 use crate::layout::{
-    Runtime, SERVICE_ONE_PACKET, SERVICE_PERSISTENT, Schedule, ServerRecord, Wanted,
+    Runtime, SERVICE_ONE_PACKET, SERVICE_PERSISTENT, Schedule, ServerRecord, ServiceRecord, Wanted,
 };
+use crate::mask::forgotten;
 use crate::next_hop;
 use crate::open::{self, FTP, FTP_DATA};
 use crate::parse::Flow;
 use crate::proto;
-use crate::sched::{self, NO_SERVER};
+use crate::sched;
 use crate::track;
 use crate::wire::tcp as tcp_wire;
 
 /// What came of a packet without a connection.
 pub(super) enum Opened {
-    /// It has one now.
-    Found(Found),
+    /// It has one now, in this slot.
+    Made(u32),
     /// It is wanted, and by whom it shall be taken is decided: [`crate::open`] makes it.
     Wanted,
     /// No service is for it, nor anything else of ours.
@@ -31,7 +33,8 @@ pub(super) enum Opened {
     Unusual,
 }
 
-/// Makes the connection of a packet that has none.
+/// Makes the connection of a packet that has none. `hints` are what [`conn::nearby`] found when none of them was like
+/// this connection's, else zeros.
 #[inline(always)]
 pub(super) fn open<H: Host, P: Packet>(
     host: &H,
@@ -39,6 +42,7 @@ pub(super) fn open<H: Host, P: Packet>(
     flow: &Flow,
     runtime: *mut Runtime,
     hash: Hash,
+    hints: [u64; 4],
 ) -> Opened {
     if !may_be_usual(runtime, flow) || host.ingress() == LOOPBACK || !host.is_for_us() {
         return Opened::Unusual;
@@ -48,7 +52,10 @@ pub(super) fn open<H: Host, P: Packet>(
     };
     // SAFETY: the record is this CPU's; the runtime record lives as long as the maps.
     unsafe {
-        let Some(service) = service(host, packet, wanted) else {
+        if open::begin(host, wanted, packet).is_none() {
+            return Opened::Unusual;
+        }
+        let Some(service) = open::service_of(host, wanted, &open::asked_for(wanted)) else {
             return if asks_more(runtime) {
                 Opened::Unusual
             } else {
@@ -58,7 +65,7 @@ pub(super) fn open<H: Host, P: Packet>(
         let Some(server) = choose(host, wanted, service) else {
             return Opened::Unusual;
         };
-        connect(host, runtime, wanted, server, hash).map_or(Opened::Wanted, Opened::Found)
+        connect(host, runtime, wanted, server, hash, hints).map_or(Opened::Wanted, Opened::Made)
     }
 }
 
@@ -95,32 +102,18 @@ unsafe fn asks_more(runtime: *const Runtime) -> bool {
     more != 0
 }
 
-/// The service of the packet's address and port.
-///
-/// # Safety
-/// `wanted` is this CPU's record.
-#[inline(always)]
-unsafe fn service<H: Host, P: Packet>(host: &H, packet: &P, wanted: *mut Wanted) -> Option<u32> {
-    // SAFETY: passed on to the caller.
-    unsafe {
-        open::begin(host, wanted, packet)?;
-        open::service_of(host, wanted, &open::asked_for(wanted))
-    }
-}
-
 /// The real server for the packet, said in `wanted` to be decided; `None` where more than a scheduler decides.
 ///
 /// # Safety
 /// `wanted` is this CPU's record.
 #[inline(always)]
-unsafe fn choose<H: Host>(
-    host: &H,
+unsafe fn choose<T: Tables>(
+    tables: &T,
     wanted: *mut Wanted,
-    service: u32,
+    (service, record): (u32, *mut ServiceRecord),
 ) -> Option<(u32, *mut ServerRecord)> {
     // SAFETY: passed on to the caller; records live as long as the maps.
     unsafe {
-        let record = host.service(service)?;
         let flags = atomic::load(&raw const (*record).flags);
         if flags & (SERVICE_PERSISTENT | SERVICE_ONE_PACKET) != 0 {
             return None;
@@ -129,54 +122,107 @@ unsafe fn choose<H: Host>(
         (*wanted).service = service;
         let schedule = Schedule(atomic::load(&raw const (*record).schedule));
         // The usual one without a call.
-        let server = if schedule.sched() == sched::RR {
-            sched::rr::choose(host, record, schedule)?
+        let (index, server) = if schedule.sched() == sched::RR {
+            sched::rr::choose(tables, record, schedule)?
         } else {
-            host.schedule_apart(service)
+            let index = tables.schedule_apart(service);
+            (index, tables.server(index)?)
         };
-        if server == NO_SERVER {
-            return None;
-        }
-        let record = host.server(server)?;
-        open::take_port(wanted, record, true);
-        (*wanted).server = server;
-        Some((server, record))
+        open::take_port(wanted, server, true);
+        (*wanted).server = index;
+        Some((index, server))
     }
 }
 
-/// Makes the connection that is wanted, unless it takes more than a slot to be filled.
+/// Makes the connection that is wanted, unless it takes more than its slots to be filled.
 ///
 /// # Safety
 /// `wanted` is this CPU's record.
 #[inline(always)]
-unsafe fn connect<H: Host>(
-    host: &H,
+unsafe fn connect<T: Tables>(
+    tables: &T,
     runtime: *mut Runtime,
     wanted: *mut Wanted,
     (index, server): (u32, *mut ServerRecord),
     hash: Hash,
-) -> Option<Found> {
+    hints: [u64; 4],
+) -> Option<u32> {
     // SAFETY: passed on to the caller; records live as long as the maps.
     unsafe {
         let epoch = atomic::load(&raw const (*runtime).epoch);
         let hop = next_hop::known(server, epoch).filter(|hop| !hop.is_local())?;
-        if forward::translates(atomic::load(&raw const (*server).method)) {
+        let method = atomic::load(&raw const (*server).method);
+        if forward::is_fullnat(method) {
             return None;
         }
         ((*wanted).way, (*wanted).mtu, (*wanted).epoch) = (hop.way, hop.mtu, epoch);
         let secure = track::is_secure(runtime);
-        let word = connect::first_word(host, wanted, server, false, false, secure)?;
-        let claimed = conn::take_place(host, hash, host.now());
-        if claimed == NO_SLOT {
-            return None;
+        let special = Special::NONE;
+        let word = connect::first_word(tables, wanted, server, special, false, false, secure)?;
+        let word = Word(forgotten(word.0, hash.0));
+        let claimed = conn::take_place(tables, hash, tables.now())?;
+        let mut partner = NO_PARTNER;
+        if forward::translates(method) {
+            let to = (index, server);
+            match reply(
+                tables,
+                runtime,
+                wanted,
+                to,
+                connect::reply_word(word),
+                claimed.index,
+            ) {
+                Some(index) => partner = index,
+                None => {
+                    conn::release(claimed.slot);
+                    return None;
+                }
+            }
         }
-        let found = conn::slot(host, claimed)?;
+        let partner = forgotten(partner, hash.0);
         let server = (index, server);
         let tag = connect::fill_slot(
-            host, runtime, wanted, &found, NO_PARTNER, server, word, false,
+            tables, runtime, wanted, &claimed, partner, server, word, false,
         );
-        // Whoever made it at the same time may have removed this one: the tag tells.
-        connect::settle_race(host, wanted, claimed);
-        Some(Found { tag, ..found })
+        let own = Found { tag, ..claimed };
+        // Whoever made it at the same time left a hint, and may have removed this one.
+        let alone = conn::nearby(tables, hash).is_some_and(|near| near.are_as(hints, own.index));
+        if !alone || !connect::is_whole(tables, &own) {
+            connect::settle_race(tables, wanted, &own);
+        }
+        Some(own.index)
+    }
+}
+
+/// Makes the slot of the wanted connection's replies by NAT; its index. `None` where another connection may have these
+/// addresses and ports.
+///
+/// # Safety
+/// As [`connect`].
+#[inline(always)]
+unsafe fn reply<T: Tables>(
+    tables: &T,
+    runtime: *mut Runtime,
+    wanted: *const Wanted,
+    (index, server): (u32, *mut ServerRecord),
+    word: Word,
+    partner: u32,
+) -> Option<u32> {
+    // SAFETY: passed on to the caller.
+    unsafe {
+        let now = tables.now();
+        let seed = atomic::load(&raw const (*runtime).seed);
+        let ends = ReplyEnds::of_nat(wanted, server);
+        let key = ends.key(word.proto(), seed);
+        let hash = key.hash(seed);
+        if conn::lookup(tables, hash, &key, now, NO_SLOT) != NO_SLOT {
+            return None;
+        }
+        let claimed = conn::take_place(tables, hash, now)?;
+        let expires = now.wrapping_add(connect::first_life(runtime, wanted, word));
+        connect::write_reply(tables, wanted, &claimed, &key, &ends, word);
+        connect::live(claimed.slot, index, partner, expires, now);
+        conn::publish(tables, &claimed, hash);
+        Some(claimed.index)
     }
 }

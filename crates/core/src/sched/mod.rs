@@ -102,7 +102,7 @@ pub fn schedule<T: Tables>(tables: &T, service: u32) -> u32 {
         return NO_SERVER;
     }
     let chosen = match schedule.sched() {
-        RR => rr::choose(tables, record, schedule),
+        RR => rr::choose(tables, record, schedule).map(|(server, _)| server),
         WRR => wrr::choose(tables, record, schedule),
         WLC | LC | SED | NQ | FO | OVF => least::choose(tables, schedule).map(Entry::server),
         DH => dh::choose(tables, schedule),
@@ -213,14 +213,14 @@ pub fn first_eligible<T: Tables>(tables: &T, from: u32, to: u32) -> u32 {
     NOWHERE
 }
 
-/// The entry at a word of the tables, if its server is not overloaded.
+/// The entry at a word of the tables and its server, if that is not overloaded.
 #[inline(always)]
-fn eligible<T: Tables>(tables: &T, at: u32) -> Option<Entry> {
+fn eligible<T: Tables>(tables: &T, at: u32) -> Option<(Entry, *mut ServerRecord)> {
     let entry = Entry(tables.schedule_word(at)?);
     let server = tables.server(entry.server())?;
     // SAFETY: server records live as long as the maps.
     let flags = unsafe { atomic::load(&raw const (*server).flags) };
-    (flags & SERVER_OVERLOADED == 0).then_some(entry)
+    (flags & SERVER_OVERLOADED == 0).then_some((entry, server))
 }
 
 /// Whether a server that a table without weights names may take a connection: it is there, its weight

@@ -2,7 +2,7 @@
 
 use crate::atomic;
 use crate::host::Tables;
-use crate::layout::{Schedule, ServiceRecord};
+use crate::layout::{Schedule, ServerRecord, ServiceRecord};
 use crate::sched::{Entry, NOWHERE, eligible};
 
 /// The next server; overloaded ones are passed over.
@@ -11,14 +11,14 @@ pub(crate) fn choose<T: Tables>(
     tables: &T,
     service: *mut ServiceRecord,
     schedule: Schedule,
-) -> Option<u32> {
+) -> Option<(u32, *mut ServerRecord)> {
     let len = schedule.len();
     // SAFETY: service records live as long as the maps.
     let turn = unsafe { atomic::add64(&raw mut (*service).turn, 1) };
     let place = turn.checked_rem(u64::from(len))? as u32;
     let at = schedule.offset() + place;
-    if let Some(entry) = eligible(tables, at) {
-        return Some(entry.server());
+    if let Some((entry, server)) = eligible(tables, at) {
+        return Some((entry.server(), server));
     }
     let end = schedule.offset() + len;
     let mut found = tables.eligible_apart(at + 1, end);
@@ -38,5 +38,6 @@ pub(crate) fn choose<T: Tables>(
     if found == NOWHERE {
         return None;
     }
-    Some(Entry(tables.schedule_word(found)?).server())
+    let index = Entry(tables.schedule_word(found)?).server();
+    Some((index, tables.server(index)?))
 }

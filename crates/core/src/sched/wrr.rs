@@ -64,7 +64,7 @@ pub(crate) fn choose<T: Tables>(
     // SAFETY: service records live as long as the maps.
     let turn = unsafe { atomic::add64(&raw mut (*service).turn, 1) };
     let place = turn.checked_rem(cycle)? as u32;
-    if let Some(entry) = eligible(tables, at(tables, schedule, place)?) {
+    if let Some((entry, _)) = eligible(tables, at(tables, schedule, place)?) {
         return Some(entry.server());
     }
     let next = match heaviest(tables, schedule) {

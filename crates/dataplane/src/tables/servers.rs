@@ -220,7 +220,8 @@ impl Tables {
                 (&raw mut (*at).upper_threshold).write_volatile(spec.upper_threshold);
                 (&raw mut (*at).lower_threshold).write_volatile(spec.lower_threshold);
             }
-            overload::update(&self.maps, server);
+            // SAFETY: `at` is its record.
+            unsafe { overload::update(&self.maps, server, at) };
         });
         self.set_flag(server, SERVER_AVAILABLE, true);
     }

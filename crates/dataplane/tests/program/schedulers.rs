@@ -327,7 +327,7 @@ fn overloaded_servers_are_passed_over() {
                     unsafe {
                         if (*at).flags & SERVER_AVAILABLE != 0 && (*at).upper_threshold != 0 {
                             (*at).inactive = connections;
-                            overload::update(maps, index);
+                            overload::update(maps, index, at);
                         }
                     }
                 }
