@@ -338,25 +338,29 @@ pub(crate) fn is_whole<T: Tables>(tables: &T, own: &Found) -> bool {
     alone || conn::partner(tables, own.slot, own.index).is_some()
 }
 
-/// Two CPUs may have opened the same flow at once: the first in search order stays. And the reply's
-/// slot may have been taken before the request's could be found.
+/// Two CPUs may have opened the same flow at once: the first in search order stays. Each of them looks after its own
+/// can be found, so that at least one sees the other, and removes whichever it is. And the reply's slot may have been
+/// taken before the request's could be found.
 #[inline(always)]
 pub(crate) fn settle_race<T: Tables>(tables: &T, wanted: *const Wanted, own: &Found) -> Outcome {
     // SAFETY: the record is this CPU's.
     let (key, hash) = unsafe { ((*wanted).flow.key, Hash((*wanted).hash)) };
-    let (now, mine) = (tables.now(), own.index);
-    let first = match conn::lookup(tables, hash, &key, now, mine) {
-        NO_SLOT => mine,
-        _ => tables.search_apart(hash, &key, now, NO_SLOT),
-    };
-    if first == mine && is_whole(tables, own) {
+    let now = tables.now();
+    let other = conn::lookup(tables, hash, &key, now, own.index);
+    if other != NO_SLOT
+        && let Some(other) = conn::check(tables, other, hash, &key, now)
+    {
+        if conn::precedes(tables, hash, other.index, own.index) {
+            tables.kill_apart(own.index, own.tag);
+            return Outcome::CONNECTED;
+        }
+        tables.kill_apart(other.index, other.tag);
+    }
+    if is_whole(tables, own) {
         return Outcome::CONNECTED;
     }
-    tables.kill_apart(mine, own.tag);
-    if first == NO_SLOT || first == mine {
-        return Outcome::refuse(Drop::SlotReused);
-    }
-    Outcome::CONNECTED
+    tables.kill_apart(own.index, own.tag);
+    Outcome::refuse(Drop::SlotReused)
 }
 
 /// What may be special about a connection, besides what follows from its packet and its real server.

@@ -293,6 +293,38 @@ fn threads_never_misdirect_and_counts_return_to_zero_in_a_roomy_table() {
     hammer(64, 8, 3);
 }
 
+#[test]
+fn a_flow_that_two_processors_open_at_once_becomes_one_connection() {
+    const ROUNDS: u16 = 4000;
+    let (space, _clock) = director(4096, 0);
+    let shared = Shared(space);
+    let rounds = [AtomicU32::new(0), AtomicU32::new(0)];
+    thread::scope(|scope| {
+        for thread in 0..2 {
+            let (shared, rounds) = (&shared, &rounds);
+            scope.spawn(move || {
+                let shared: &Shared = shared;
+                for round in 0..ROUNDS {
+                    rounds[thread].store(u32::from(round) + 1, Ordering::SeqCst);
+                    while rounds[1 - thread].load(Ordering::SeqCst) <= u32::from(round) {
+                        std::hint::spin_loop();
+                    }
+                    let flow = Flow {
+                        client: 0,
+                        port: 1000 + round,
+                        service: (round % u16::from(SERVICES)) as u8,
+                    };
+                    send(&shared.0, flow, false, SYN);
+                    // Whoever was second goes on with what the first one made.
+                    assert!(send(&shared.0, flow, false, SYN), "{flow:?} is there");
+                }
+            });
+        }
+    });
+    let total: i32 = counts(&shared.0).iter().map(|(a, i)| a + i).sum();
+    assert_eq!(total, i32::from(ROUNDS), "connections");
+}
+
 /// What is done to the table, and to its model.
 #[derive(Clone, Debug)]
 enum Step {

@@ -14,4 +14,4 @@ pub use table::{
     Found, NO_SLOT, Nearby, check, claim, evictable, find, free, has_children, kill, lookup,
     nearby, parent, preferred, search, slot, take, take_place,
 };
-pub(crate) use table::{leave_parent, partner, publish, release};
+pub(crate) use table::{leave_parent, partner, precedes, publish, release};

@@ -168,6 +168,18 @@ pub fn search<T: Tables>(tables: &T, hash: Hash, key: &Key, now: u32, but: u32) 
     NO_SLOT
 }
 
+/// Whether [`search`] comes to the slot `a` of a hash before `b`.
+#[inline(always)]
+pub(crate) fn precedes<T: Tables>(tables: &T, hash: Hash, a: u32, b: u32) -> bool {
+    let first = hash.first_set(tables.set_mask());
+    let [set_a, set_b] = [a / WAYS, b / WAYS];
+    if set_a == set_b {
+        a < b
+    } else {
+        set_a == first
+    }
+}
+
 /// Whether a slot holds a key, and has not lapsed.
 #[inline(always)]
 pub fn check<T: Tables>(tables: &T, index: u32, hash: Hash, key: &Key, now: u32) -> Option<Found> {
