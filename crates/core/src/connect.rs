@@ -18,6 +18,7 @@ use crate::open::{self, FTP, NO_SERVICE};
 use crate::overload;
 use crate::proto::{self, sctp, tcp};
 use crate::track;
+use crate::wide;
 
 /// Interface index of `lo` in every namespace.
 pub const LOOPBACK: u32 = 1;
@@ -339,7 +340,8 @@ pub(crate) fn is_whole<T: Tables>(tables: &T, own: &Found) -> bool {
 }
 
 /// Two CPUs may have opened the same flow at once: the first in search order stays. Each of them looks after its own
-/// can be found, so that at least one sees the other, and removes whichever it is. And the reply's slot may have been
+/// can be found, so that at least one sees the other, and removes whichever it is. Where other IPv6 addresses have the same
+/// key, theirs stays. And the reply's slot may have been
 /// taken before the request's could be found.
 #[inline(always)]
 pub(crate) fn settle_race<T: Tables>(tables: &T, wanted: *const Wanted, own: &Found) -> Outcome {
@@ -350,6 +352,13 @@ pub(crate) fn settle_race<T: Tables>(tables: &T, wanted: *const Wanted, own: &Fo
     if other != NO_SLOT
         && let Some(other) = conn::check(tables, other, hash, &key, now)
     {
+        // SAFETY: as above.
+        let alike = key.proto & proto::WIDE == 0
+            || unsafe { wide::is_between(tables, other.index, wanted) };
+        if !alike {
+            tables.kill_apart(own.index, own.tag);
+            return Outcome::refuse(Drop::SlotReused);
+        }
         if conn::precedes(tables, hash, other.index, own.index) {
             tables.kill_apart(own.index, own.tag);
             return Outcome::CONNECTED;
@@ -560,7 +569,7 @@ pub fn make_reply<T: Tables>(tables: &T, index: u32, word: Word, partner: u32) -
     let other = conn::lookup(tables, hash, &key, now, NO_SLOT);
     if other != NO_SLOT
         && let Some(other) = conn::check(tables, other, hash, &key, now)
-        && (fullnat || !gives_way(tables, &other))
+        && (fullnat || !gives_way(tables, &other, &ends))
     {
         return REPLY_REFUSED | Drop::TupleBusy as u32;
     }
@@ -629,10 +638,13 @@ pub(crate) unsafe fn write_reply<T: Tables>(
 
 /// A connection in closing makes room for one with the same reply tuple.
 #[inline(always)]
-fn gives_way<T: Tables>(tables: &T, other: &Found) -> bool {
+fn gives_way<T: Tables>(tables: &T, other: &Found, ends: &ReplyEnds) -> bool {
     // SAFETY: found slots lie in the table.
     let word = Word(unsafe { atomic::load(&raw const (*other.slot).word) });
     proto::eviction_rank(word.proto(), word.state()) != 0
+        // SAFETY: the ends lie in the maps.
+        && (word.proto() & proto::WIDE == 0
+            || unsafe { wide::is_to(tables, other.index, ends.to) })
         && tables.kill_apart(other.index, other.tag)
 }
 

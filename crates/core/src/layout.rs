@@ -9,7 +9,7 @@ use crate::atomic;
 use crate::parse::Flow;
 
 /// Version of this layout, kept in [`Runtime::version`].
-pub const VERSION: u32 = 7;
+pub const VERSION: u32 = 8;
 
 /// Slots in one set of the connection table.
 pub const WAYS: u32 = 8;

@@ -7,6 +7,7 @@ use crate::director::Mode;
 use crate::drop::Drop;
 use crate::forward::{self, nat, related};
 use crate::host::{Packet, Tables, get};
+use crate::layout::Wanted;
 use crate::parse::Flow;
 use crate::wire::ipv6;
 
@@ -18,6 +19,47 @@ pub fn is_of<T: Tables, P: Packet>(tables: &T, packet: &P, flow: &Flow, slot: u3
     let quoted = flow.inner != 0;
     let l3 = if quoted { flow.inner } else { flow.l3 };
     differs(tables, packet, l3 + ipv6::SOURCE, quoted, slot) == Some(0)
+}
+
+/// Whether the addresses of a slot are those of the connection that is wanted: their keys may be the same.
+///
+/// # Safety
+/// `wanted` is this CPU's record.
+#[inline(always)]
+pub(crate) unsafe fn is_between<T: Tables>(tables: &T, slot: u32, wanted: *const Wanted) -> bool {
+    let Some(wide) = tables.wide(slot) else {
+        return false;
+    };
+    let mut differ = 0;
+    // SAFETY: passed on to the caller; the other record lies in the map.
+    unsafe {
+        for i in 0..4 {
+            differ |= atomic::load(&raw const (*wide).source.0[i]) ^ (*wanted).source.0[i];
+            differ |=
+                atomic::load(&raw const (*wide).destination.0[i]) ^ (*wanted).destination.0[i];
+        }
+    }
+    differ == 0
+}
+
+/// Whether packets of a slot go to this address.
+///
+/// # Safety
+/// The address lies in the maps.
+#[inline(always)]
+pub(crate) unsafe fn is_to<T: Tables>(tables: &T, slot: u32, address: *const Address) -> bool {
+    let Some(wide) = tables.wide(slot) else {
+        return false;
+    };
+    let mut differ = 0;
+    for i in 0..4 {
+        // SAFETY: passed on to the caller; the record lies in the map.
+        differ |= unsafe {
+            atomic::load(&raw const (*wide).destination.0[i])
+                ^ atomic::load(&raw const (*address).0[i])
+        };
+    }
+    differ == 0
 }
 
 /// Bits in which the addresses at `at` and those of a slot differ, source from source or, `turned`, from

@@ -57,16 +57,20 @@ impl Key {
     }
 
     /// Two IPv6 addresses, by halves as they lie in memory, in one keyed word.
+    ///
+    /// The universal hash NH (RFC 4418, section 5.2.2): whatever two clients of a VIP are chosen, they collide under one of
+    /// 2^32 keys.
     #[inline(always)]
     pub fn fold(halves: [u64; 4], seed: [u64; 2]) -> u64 {
-        // An address each, side by side: one after the other, multiplications would wait for each other.
-        let lane = |[high, low]: [u64; 2], [first, second]: [u64; 2]| {
-            let x = (high ^ second).wrapping_mul(first | 1);
-            let x = (x ^ (x >> 32) ^ low).wrapping_mul(second | 1);
-            x ^ (x >> 30)
+        let nh = |half: u64, key: u64| {
+            let low = (half as u32).wrapping_add(key as u32);
+            let high = ((half >> 32) as u32).wrapping_add((key >> 32) as u32);
+            u64::from(low) * u64::from(high)
         };
         let [a, b, c, d] = halves;
-        lane([a, b], seed).wrapping_add(lane([c, d], [seed[1], seed[0]]))
+        let source = nh(a, seed[0]).wrapping_add(nh(b, seed[1]));
+        let destination = nh(c, !seed[1]).wrapping_add(nh(d, !seed[0]));
+        source.wrapping_add(destination)
     }
 
     /// Source address; of IPv4.
@@ -139,5 +143,44 @@ impl Hash {
     #[inline(always)]
     pub fn first_way(self) -> u32 {
         (self.0 >> 29) as u32 & 7
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Multiplication keeps a difference in the highest bit, whatever the key: nothing may take it out again.
+    #[test]
+    fn no_few_bits_make_other_addresses_the_same_key_under_any_seed() {
+        let seeds = [
+            [0x2545_f491_4f6c_dd1d, 0x9e37_79b9_7f4a_7c15],
+            [0xd1b5_4a32_d192_ed03, 0x8cb9_2ba7_2f3d_8dd7],
+        ];
+        let addresses = [
+            0xfd00_0001,
+            0x0200_0000_0000_0000,
+            0xfd00_0002,
+            0x6400 << 48,
+        ];
+        let flip = |bits: &[usize]| {
+            let mut halves = addresses;
+            for bit in bits {
+                halves[bit / 64] ^= 1 << (bit % 64);
+            }
+            halves
+        };
+        for seed in seeds {
+            let key = Key::fold(addresses, seed);
+            for a in 0..256 {
+                assert_ne!(Key::fold(flip(&[a]), seed), key, "{a}");
+                for b in 0..a {
+                    assert_ne!(Key::fold(flip(&[a, b]), seed), key, "{a} {b}");
+                    for c in 0..b {
+                        assert_ne!(Key::fold(flip(&[a, b, c]), seed), key, "{a} {b} {c}");
+                    }
+                }
+            }
+        }
     }
 }

@@ -1,6 +1,8 @@
 //! IPv6: both directions by NAT and direct routing, extension headers, and what is answered, passed
 //! and refused.
 
+use std::net::{Ipv6Addr, SocketAddr};
+
 use pointsman_model::{Forwarding, Protocol};
 
 use crate::frame::{ACK, SYN, TCP};
@@ -380,5 +382,34 @@ fn what_is_not_balanced_passes_untouched() {
             version[14] = 0x50;
             s.send(Side::Front, &version).dropped("malformed-ip");
         });
+    });
+}
+
+#[test]
+fn clients_whose_addresses_have_the_same_key_are_kept_apart() {
+    World::with(|world| {
+        let methods = [
+            (NET6.direct(0, 80), "slot-reused"),
+            (NET6.nat(0, 80), "tuple-busy"),
+        ];
+        for (server, reason) in methods {
+            world.play("the second one is refused", Hooks::Agree, |s| {
+                s.serve(&service(Protocol::Tcp, NET6.vip(80)), &[server]);
+                // A product with zero is zero, whatever the other factor.
+                let [first, second] = s.tables().maps().runtime.read(0).unwrap().seed;
+                assert_eq!(second, !first, "so that keys of replies are the same, too");
+                let client = |n: u8| {
+                    let mut octets = [0xfd, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, n];
+                    octets[8..12].copy_from_slice(&(second as u32).wrapping_neg().to_le_bytes());
+                    SocketAddr::new(Ipv6Addr::from(octets).into(), 40000)
+                };
+                let asks = |n, flags| Packet::tcp(client(n), NET6.vip(80), flags, b"");
+                s.in_front(&asks(1, SYN)).sent_to(mac_of(RS1_6));
+                s.in_front(&asks(2, SYN)).dropped(reason);
+                s.in_front(&asks(1, ACK)).sent_to(mac_of(RS1_6));
+                let held: Vec<_> = s.servers().iter().map(|s| s.active + s.inactive).collect();
+                assert_eq!(held, [1]);
+            });
+        }
     });
 }
