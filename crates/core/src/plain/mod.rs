@@ -73,6 +73,10 @@ fn balance<H: Host, P: Packet, M: Mode>(
                     Opened::Made(index) => index,
                     Opened::Wanted => return Verdict::Call(call::OPEN),
                     Opened::Pass => return Verdict::Pass,
+                    Opened::NoDestination => {
+                        host.count_drop(Drop::NoDestination);
+                        return Verdict::Call(call::UNREACHABLE);
+                    }
                     Opened::Unusual => {
                         return director::unknown(host, flow, runtime, hash, call::DIRECTOR);
                     }

@@ -29,6 +29,8 @@ pub(super) enum Opened {
     Wanted,
     /// No service is for it, nor anything else of ours.
     Pass,
+    /// No real server of its service takes it.
+    NoDestination,
     /// Nothing was done.
     Unusual,
 }
@@ -55,15 +57,19 @@ pub(super) fn open<H: Host, P: Packet>(
         if open::begin(host, wanted, packet).is_none() {
             return Opened::Unusual;
         }
-        let Some(service) = open::service_of(host, wanted, &open::asked_for(wanted)) else {
+        let asked = open::asked_for(wanted);
+        let Some(service @ (_, record)) = open::service_of(host, wanted, &asked) else {
             return if asks_more(runtime) {
                 Opened::Unusual
             } else {
                 Opened::Pass
             };
         };
-        let Some(server) = choose(host, wanted, service) else {
+        if atomic::load(&raw const (*record).flags) & MORE_THAN_SCHEDULED != 0 {
             return Opened::Unusual;
+        }
+        let Some(server) = choose(host, wanted, service) else {
+            return Opened::NoDestination;
         };
         connect(host, runtime, wanted, server, hash, hints).map_or(Opened::Wanted, Opened::Made)
     }
@@ -102,7 +108,10 @@ unsafe fn asks_more(runtime: *const Runtime) -> bool {
     more != 0
 }
 
-/// The real server for the packet, said in `wanted` to be decided; `None` where more than a scheduler decides.
+/// Flags of services of which more than a scheduler decides.
+const MORE_THAN_SCHEDULED: u32 = SERVICE_PERSISTENT | SERVICE_ONE_PACKET;
+
+/// The real server for the packet, said in `wanted` to be decided; `None` where no one is eligible.
 ///
 /// # Safety
 /// `wanted` is this CPU's record.
@@ -114,10 +123,6 @@ unsafe fn choose<T: Tables>(
 ) -> Option<(u32, *mut ServerRecord)> {
     // SAFETY: passed on to the caller; records live as long as the maps.
     unsafe {
-        let flags = atomic::load(&raw const (*record).flags);
-        if flags & (SERVICE_PERSISTENT | SERVICE_ONE_PACKET) != 0 {
-            return None;
-        }
         (*wanted).mark = 0;
         (*wanted).service = service;
         let schedule = Schedule(atomic::load(&raw const (*record).schedule));

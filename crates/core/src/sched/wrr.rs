@@ -92,17 +92,14 @@ fn at<T: Tables>(tables: &T, schedule: Schedule, place: u32) -> Option<u32> {
     Run::at(tables, schedule, place)?.word(schedule, place)
 }
 
-/// The place the kernel goes on from after it found all servers overloaded: the lowest level, and if
-/// it stood there already, the highest.
+/// The place the kernel goes on from after it found all servers overloaded: the same, if the last choice was of the
+/// lowest level, else the first.
 #[inline(always)]
 fn exhausted<T: Tables>(tables: &T, schedule: Schedule, cycle: u64, place: u32) -> Option<u64> {
     let last = Segment(tables.schedule_word(schedule.offset() + schedule.len())?);
     let lowest = cycle.saturating_sub(last.servers().into());
-    Some(if u64::from(place) == lowest {
-        0
-    } else {
-        lowest
-    })
+    let place = u64::from(place);
+    Some(if place > lowest { place } else { 0 })
 }
 
 /// The segment a place of the cycle lies in: its number, or [`NOWHERE`].
