@@ -2,7 +2,7 @@
 //!
 //! Everything happens inside namespaces that the kit makes: [`Netns`] owns one and removes it with
 //! whatever still runs in it, also when a test panics; namespaces of processes that died without
-//! cleaning up are removed when the next process makes its first one. [`Topology`] joins
+//! cleaning up are removed when the next process makes its first one, and so are their [`Pins`]. [`Topology`] joins
 //! namespaces to the networks of the LVS text books (NAT, direct routing, tunnelling). In them run
 //! a [`PageServer`] and a UDP [`EchoServer`] that name themselves, servers that do what none should
 //! ([`MisbehavingServer`]), and clients on plain sockets
@@ -26,6 +26,7 @@ pub mod http;
 pub mod load;
 mod misbehave;
 mod netns;
+mod pins;
 pub mod sctp;
 mod topology;
 pub mod udp;
@@ -41,6 +42,7 @@ pub use flood::{FRAME, Flood, Sink, receive_on};
 pub use http::PageServer;
 pub use misbehave::{Behaviour, MisbehavingServer};
 pub use netns::{Names, Netns, kept, remove_stale};
+pub use pins::Pins;
 pub use topology::{Method, Plan, Server, Topology};
 pub use udp::EchoServer;
 pub use wait::wait_until;

@@ -340,7 +340,7 @@ fn is_namespace(path: &Path) -> bool {
 }
 
 /// A zombie, which some containers never reap, is not alive.
-fn is_alive(pid: u32) -> bool {
+pub(crate) fn is_alive(pid: u32) -> bool {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     let state = stat
         .rsplit_once(") ")

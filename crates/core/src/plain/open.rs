@@ -203,7 +203,7 @@ unsafe fn connect<T: Tables>(
 /// addresses and ports.
 ///
 /// # Safety
-/// As [`connect`].
+/// `wanted` is this CPU's record.
 #[inline(always)]
 unsafe fn reply<T: Tables>(
     tables: &T,

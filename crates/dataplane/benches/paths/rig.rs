@@ -1,8 +1,6 @@
 //! Where programs are measured: a director's network without its hosts, and the harness that sends.
 
-use std::fs;
 use std::io::Write;
-use std::path::PathBuf;
 use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -19,8 +17,8 @@ use pointsman_model::{
     Encapsulation, Family, Forwarding, Protocol, Scheduler, ServerKey, ServerSpec, ServiceKey,
     ServiceSpec, Weight,
 };
-use pointsman_testkit::Netns;
 use pointsman_testkit::frames::{ACK, SYN};
+use pointsman_testkit::{Netns, Pins};
 
 use crate::packets::{PORT, Plan, Traffic, director, local, requests, server, vip};
 
@@ -199,7 +197,7 @@ impl Way {
 /// A director's programs and tables.
 pub struct Rig {
     plane: Option<DataPlane>,
-    pins: PathBuf,
+    _pins: Pins,
     /// The way through its programs.
     pub way: Way,
     /// How many flows it has room for.
@@ -209,14 +207,13 @@ pub struct Rig {
 impl Rig {
     /// With a table for so many flows.
     pub fn new(netns: &Netns, flows: u32) -> Self {
-        let pins = PathBuf::from(format!("/sys/fs/bpf/pm-bench-{}", std::process::id()));
-        fs::create_dir(&pins).expect("a directory in bpffs");
+        let pins = Pins::new().expect("a directory in bpffs");
         // Two slots a flow for NAT, and half of them free.
         let slots = (flows * 4).next_power_of_two().max(1 << 14);
         let options = Options {
             connection_slots: Some(slots),
         };
-        let mut plane = DataPlane::open(&pins, &options).expect("a kernel");
+        let mut plane = DataPlane::open(pins.path(), &options).expect("a kernel");
         let interfaces = ["front", "back"].map(|name| {
             let index = netns.index(name).expect("an index");
             let interface = dataplane::Interface {
@@ -245,7 +242,7 @@ impl Rig {
         };
         Self {
             plane: Some(plane),
-            pins,
+            _pins: pins,
             way,
             flows,
         }
@@ -351,7 +348,6 @@ impl Drop for Rig {
         if let Some(plane) = self.plane.take() {
             let _ = plane.remove();
         }
-        let _ = fs::remove_dir_all(&self.pins);
     }
 }
 

@@ -4,9 +4,8 @@ use std::net::IpAddr;
 use std::path::Path;
 
 use pointsman_dataplane::realserver::{self, Accept, Decapsulator};
-use pointsman_testkit::{Names, Netns, wire};
+use pointsman_testkit::{Names, Netns, Pins, wire};
 
-use crate::world::Pins;
 use crate::wrap::{Header, SHELLS, Shell, TCP, UDP, ip, is_v4, transport, unfinished, wrap};
 
 const MAC: [u8; 6] = [2, 0, 0, 0, 3, 1];
@@ -111,12 +110,13 @@ fn with_server(accept: Accept, f: impl FnOnce(&mut Server<'_>, &Netns) + Send) {
         .unwrap();
     server.ip("address add fd00::11/64 dev eth0 nodad").unwrap();
     let index = server.index("eth0").unwrap();
-    let pins = Pins::new();
+    let pins = Pins::new().unwrap();
     server.run(|| {
-        let decapsulator = Decapsulator::load(&pins.0, &accept).unwrap_or_else(|e| panic!("{e}"));
+        let decapsulator =
+            Decapsulator::load(pins.path(), &accept).unwrap_or_else(|e| panic!("{e}"));
         let mut real = Server {
             decapsulator,
-            pins: &pins.0,
+            pins: pins.path(),
             index,
         };
         f(&mut real, &server);

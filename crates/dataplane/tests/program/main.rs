@@ -33,10 +33,11 @@ use pointsman_dataplane::DataPlane;
 use pointsman_dataplane::quiet::Quiet;
 use pointsman_dataplane::realserver::{Accept, Decapsulator};
 use pointsman_dataplane::toa::ClientReader;
+use pointsman_testkit::Pins;
 
 #[test]
 fn every_program_passes_the_verifier() {
-    let pins = world::Pins::new();
+    let pins = Pins::new().unwrap();
     let mut plane = world::plane(&pins, 4096);
     let mut refused = String::new();
     for name in DataPlane::programs() {
@@ -56,11 +57,15 @@ fn every_program_passes_the_verifier() {
 
 #[test]
 fn the_real_servers_programs_pass_the_verifier() {
-    let pins = world::Pins::new();
-    let decapsulator = Decapsulator::load(&pins.0, &Accept::default());
+    let pins = Pins::new().unwrap();
+    let decapsulator = Decapsulator::load(pins.path(), &Accept::default());
     print(decapsulator.unwrap().verified_instructions());
-    print(Quiet::load(&pins.0, &[]).unwrap().verified_instructions());
-    let reader = ClientReader::load(&pins.0, 0, &[]);
+    print(
+        Quiet::load(pins.path(), &[])
+            .unwrap()
+            .verified_instructions(),
+    );
+    let reader = ClientReader::load(pins.path(), 0, &[]);
     print(reader.unwrap().verified_instructions());
 }
 

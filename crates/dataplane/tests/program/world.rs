@@ -1,11 +1,8 @@
 //! A namespace with two interfaces, the real programs in it, and a director in user space beside
 //! them: every row is played on XDP and TC, and user space has to agree with both to the byte.
 
-use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::panic::{self, AssertUnwindSafe};
-use std::path::PathBuf;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{self, Sender};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::thread::{self, JoinHandle};
@@ -20,7 +17,7 @@ use pointsman_model::{
     ServerSpec, ServerView, ServiceKey, ServiceSpec, Timeouts, Variable, Weight,
 };
 use pointsman_testkit::frames::{Mac, View};
-use pointsman_testkit::{Names, Netns, wire};
+use pointsman_testkit::{Names, Netns, Pins, wire};
 
 use crate::frame::{Frame, recount};
 use crate::packet::Packet;
@@ -197,36 +194,17 @@ pub struct World {
     back: u32,
 }
 
-/// Removes pins also when a test panics.
-pub struct Pins(pub PathBuf);
-
-impl Pins {
-    pub fn new() -> Self {
-        static N: AtomicU32 = AtomicU32::new(0);
-        let n = N.fetch_add(1, Ordering::Relaxed);
-        let dir = PathBuf::from(format!("/sys/fs/bpf/pm-test-{}-{n}", std::process::id()));
-        fs::create_dir(&dir).expect("a directory in bpffs (needs root and /sys/fs/bpf mounted)");
-        Self(dir)
-    }
-}
-
-impl Drop for Pins {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
-}
-
 /// A data plane with its maps in `pins`, without programs.
 pub fn plane(pins: &Pins, slots: u32) -> DataPlane {
     let options = Options {
         connection_slots: Some(slots),
     };
-    DataPlane::open(&pins.0, &options).unwrap_or_else(|e| panic!("{e}"))
+    DataPlane::open(pins.path(), &options).unwrap_or_else(|e| panic!("{e}"))
 }
 
 /// The programs in the caller's namespace, for as long as `f` runs.
 pub fn with_plane<T>(slots: u32, f: impl FnOnce(DataPlane) -> T) -> T {
-    let pins = Pins::new();
+    let pins = Pins::new().unwrap_or_else(|e| panic!("{e}"));
     let mut plane = plane(&pins, slots);
     for programs in [Programs::Tc, Programs::Xdp] {
         plane.load(programs).unwrap_or_else(|e| panic!("{e}"));
