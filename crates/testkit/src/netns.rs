@@ -22,8 +22,8 @@ use crate::{Error, wait_until};
 
 /// Where `ip netns` keeps its names.
 const DIRECTORY: &str = "/run/netns";
-/// Namespaces that die with their process: `pm-PID-N-LABEL`.
-const TRANSIENT: &str = "pm-";
+/// What dies with its process has a name of this and its pid: namespaces `pm-PID-N-LABEL`, pins `pm-PID-N`.
+pub(crate) const TRANSIENT: &str = "pm-";
 /// Namespaces left standing on purpose: `pointsman-LAB-LABEL`.
 const KEPT: &str = "pointsman-";
 /// `SO_NETNS_COOKIE` of `asm-generic/socket.h`, which `libc` lacks.
@@ -316,12 +316,7 @@ pub(crate) fn run_directories(cookie: u64) -> Vec<PathBuf> {
 /// Removes the namespaces of processes that are gone, and what runs in them.
 pub fn remove_stale() {
     for name in names_with(TRANSIENT) {
-        let owner = name[TRANSIENT.len()..]
-            .split('-')
-            .next()
-            .and_then(|pid| pid.parse().ok());
-        let Some(owner) = owner else { continue };
-        if is_alive(owner) {
+        if !is_abandoned(&name) {
             continue;
         }
         if is_namespace(&path_of(&name)) {
@@ -339,8 +334,16 @@ fn is_namespace(path: &Path) -> bool {
     statfs(path).is_ok_and(|about| about.filesystem_type() == NSFS)
 }
 
+/// Whether a name is one of a process that is gone: [`TRANSIENT`], its pid, and more after a dash.
+pub(crate) fn is_abandoned(name: &str) -> bool {
+    let owner = name
+        .strip_prefix(TRANSIENT)
+        .and_then(|rest| rest.split('-').next()?.parse().ok());
+    owner.is_some_and(|pid| !is_alive(pid))
+}
+
 /// A zombie, which some containers never reap, is not alive.
-pub(crate) fn is_alive(pid: u32) -> bool {
+fn is_alive(pid: u32) -> bool {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     let state = stat
         .rsplit_once(") ")

@@ -8,13 +8,11 @@ use std::sync::Once;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::Error;
-use crate::netns::is_alive;
+use crate::netns::{TRANSIENT, is_abandoned};
 
 const BPFFS: &str = "/sys/fs/bpf";
-/// Directories that die with their process: `pm-PID-N`.
-const TRANSIENT: &str = "pm-";
 
-/// A directory in bpffs; dropping it removes what is pinned there.
+/// A directory in bpffs, `pm-PID-N`; dropping it removes what is pinned there.
 #[derive(Debug)]
 pub struct Pins(PathBuf);
 
@@ -52,12 +50,7 @@ impl Drop for Pins {
 fn remove_stale() -> io::Result<()> {
     for entry in fs::read_dir(BPFFS)? {
         let entry = entry?;
-        let name = entry.file_name();
-        let owner = name.to_str().and_then(|name| {
-            let (pid, _) = name.strip_prefix(TRANSIENT)?.split_once('-')?;
-            pid.parse().ok()
-        });
-        if owner.is_some_and(|pid| !is_alive(pid)) {
+        if entry.file_name().to_str().is_some_and(is_abandoned) {
             let _ = fs::remove_dir_all(entry.path());
         }
     }
