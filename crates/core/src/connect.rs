@@ -323,12 +323,10 @@ unsafe fn is_own_vip(wanted: *const Wanted) -> bool {
 /// Protocol, flags, state and kind of a connection's replies, from those of its requests.
 #[inline(always)]
 pub(crate) fn reply_word(request: Word) -> Word {
-    Word::new(
-        request.proto(),
-        request.flags() & FLAG_NO_OUTPUT | FLAG_REPLY,
-        request.state(),
-        request.kind(),
-    )
+    let nat = (request.kind() & KIND_METHOD) as u8 == forward::NAT;
+    let flags = request.flags() & FLAG_NO_OUTPUT | FLAG_REPLY;
+    let word = Word::new(request.proto(), flags, request.state(), request.kind());
+    word.at_vip(nat && request.is_at_vip())
 }
 
 /// Whether a request's slot has that of its replies, if it ever had one.
@@ -480,7 +478,11 @@ pub(crate) unsafe fn first_word<T: Tables>(
         kind |= KIND_FTP;
     }
     let child = if special.child { FLAG_CHILD } else { 0 };
-    Some(Word::new(class, no_output | inactive | child, state, kind))
+    let word = Word::new(class, no_output | inactive | child, state, kind);
+    // Of NAT of both ends the slot would have to tell more addresses.
+    // SAFETY: passed on to the caller.
+    let at_vip = wide && !forward::is_fullnat(method) && unsafe { wide::is_at_vip(wanted, server) };
+    Some(word.at_vip(at_vip))
 }
 
 /// From here on, what [`make_reply`] returns is a [`Drop`] in its low byte and no slot.
@@ -608,8 +610,11 @@ pub(crate) unsafe fn write_reply<T: Tables>(
     // SAFETY: passed on to the caller.
     unsafe {
         let request = (*wanted).flow.key;
-        let new_addresses =
-            u64::from((*wanted).destination.0[0]) | u64::from((*wanted).source.0[0]) << 32;
+        let new_addresses = if word.is_at_vip() {
+            (*wanted).source.half(0)
+        } else {
+            u64::from((*wanted).destination.0[0]) | u64::from((*wanted).source.0[0]) << 32
+        };
         fill(
             reply,
             key,
@@ -676,7 +681,11 @@ unsafe fn write_request<T: Tables>(
             forward::TUNNEL => (own, rip),
             _ => (if borrowed { own } else { client }, vip),
         };
-        let new_addresses = u64::from(source) | u64::from(destination) << 32;
+        let new_addresses = if word.is_at_vip() {
+            (*wanted).source.half(0)
+        } else {
+            u64::from(source) | u64::from(destination) << 32
+        };
         let rport = if forward::translates(method) {
             (*wanted).rport
         } else {

@@ -250,7 +250,7 @@ pub(crate) fn balance<H: Host, P: Packet, M: Mode>(
     let hash = flow.key.hash(seed);
     let now = host.now();
     if let Some(found) = conn::find(host, hash, &flow.key, now)
-        && (!M::WIDE || wide::is_of(host, packet, flow, found.index))
+        && (!M::WIDE || wide::is_of(host, packet, flow, &found))
         && !(opens(flow)
             && reuse::may_give_way(runtime, &found)
             && host.reuse_apart(found.index, found.tag))
@@ -367,7 +367,7 @@ pub fn full<H: Host, P: Packet, M: Mode>(host: &H, packet: &mut P) -> Verdict {
     let Some(found) = conn::find(host, flow.key.hash(seed), &flow.key, now) else {
         return refuse(host, Drop::SlotReused);
     };
-    if M::WIDE && !wide::is_of(host, packet, &flow, found.index) {
+    if M::WIDE && !wide::is_of(host, packet, &flow, &found) {
         return refuse(host, Drop::SlotReused);
     }
     established::<H, P, M>(host, packet, &flow, runtime, &found, now)
@@ -558,7 +558,9 @@ fn forward<H: Host, P: Packet, M: Mode>(
         host.cross_apart(packet, found.index)
             .ok_or(Drop::Headroom)?;
     } else if M::WIDE {
-        wide::rewrite::<H, P, M>(host, packet, flow, found.index, word, to.ports, stays)?;
+        let to = wide::rewrite_of(host, flow, found.index, word, server, to.ports)
+            .ok_or(Drop::Internal)?;
+        wide::rewrite::<P, M>(packet, flow, word, &to, stays)?;
         // What changes more by FULLNAT enters no tunnel.
         if !M::FULL && !apart && !stays && (kind & KIND_METHOD) as u8 == forward::TUNNEL {
             tunnel::forward_wide(host, packet, flow, server).ok_or(Drop::Headroom)?;
@@ -737,7 +739,7 @@ pub(crate) fn leave<T: Tables, P: Packet, M: Mode>(
     let Some(found) = conn::find(tables, hash, &flow.key, now) else {
         return Verdict::Pass;
     };
-    if M::WIDE && !wide::is_of(tables, packet, flow, found.index) {
+    if M::WIDE && !wide::is_of(tables, packet, flow, &found) {
         return Verdict::Pass;
     }
     // SAFETY: found slots lie in the table.
@@ -756,7 +758,9 @@ pub(crate) fn leave<T: Tables, P: Packet, M: Mode>(
         return Verdict::Stack;
     }
     let done = if M::WIDE {
-        wide::rewrite::<T, P, M>(tables, packet, flow, found.index, word, to.ports, true)
+        wide::rewrite_of(tables, flow, found.index, word, server, to.ports)
+            .ok_or(Drop::Internal)
+            .and_then(|to| wide::rewrite::<P, M>(packet, flow, word, &to, true))
     } else {
         rewrite::<P, M>(packet, flow, word, &to, true, false)
     };

@@ -9,7 +9,7 @@ use crate::atomic;
 use crate::parse::Flow;
 
 /// Version of this layout, kept in [`Runtime::version`].
-pub const VERSION: u32 = 8;
+pub const VERSION: u32 = 9;
 
 /// Slots in one set of the connection table.
 pub const WAYS: u32 = 8;
@@ -279,8 +279,8 @@ pub const SERVER_PROBED: u32 = 32;
 
 /// A real server. Its index stays its own until no connection refers to it.
 ///
-/// The first line is what scheduling reads and connections change, the second what forwarding needs,
-/// the third the rest.
+/// The first line is what scheduling reads and connections change, the second what forwarding needs, the third what
+/// tunnels need besides.
 #[repr(C, align(64))]
 #[derive(Clone, Copy, Debug)]
 pub struct ServerRecord {
@@ -315,8 +315,8 @@ pub struct ServerRecord {
     _line: [u32; 2],
     /// RIP.
     pub rip: Address,
-    /// Source of tunnels to it; 0 until known.
-    pub tunnel_source: Address,
+    /// VIP of its service; 0 for a firewall mark, whose packets may be for any.
+    pub vip: Address,
     /// Where packets to it go.
     pub next_hop: NextHop,
     /// Even: `next_hop` is whole; odd: being written. Advanced by every writer.
@@ -334,6 +334,8 @@ pub struct ServerRecord {
     /// [`TUNNEL_CSUM`] or [`TUNNEL_REMCSUM`], else 0.
     pub tunnel_flags: u8,
     _byte: u8,
+    /// Source of tunnels to it; 0 until known.
+    pub tunnel_source: Address,
 }
 
 /// [`ServerRecord::tunnel_type`]: IP in IP.
@@ -688,7 +690,7 @@ const _: () = {
     assert!(size_of::<Runtime>() == 384);
     assert!(size_of::<ServiceId>() == 20);
     assert!(size_of::<ServiceRecord>() == 128);
-    assert!(size_of::<ServerRecord>() == 128);
+    assert!(size_of::<ServerRecord>() == 192);
     assert!(core::mem::offset_of!(ServerRecord, rip) == 64);
     assert!(size_of::<NextHop>() == 16);
     assert!(MAX_EGRESS <= EGRESS_WRAPPED as u32);

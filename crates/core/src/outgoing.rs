@@ -187,7 +187,10 @@ pub(crate) fn turn<T: Tables>(tables: &T, wanted: *mut Wanted) {
         atomic::store(&raw mut (*slot).new_addresses, addresses.rotate_left(32));
         atomic::store(&raw mut (*slot).new_ports, ports.rotate_left(16));
         let flags = word.flags() | FLAG_REPLY;
-        atomic::store(&raw mut (*slot).word, word.with(flags, word.state()).0);
+        atomic::store(
+            &raw mut (*slot).word,
+            word.with(flags, word.state()).at_vip(false).0,
+        );
         atomic::store(&raw mut (*slot).way, NextHop::NONE.way);
         atomic::store(&raw mut (*slot).epoch, Tag::stamp(found.tag, 0));
         if word.proto() & proto::WIDE != 0

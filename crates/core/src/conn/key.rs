@@ -58,8 +58,9 @@ impl Key {
 
     /// Two IPv6 addresses, by halves as they lie in memory, in one keyed word.
     ///
-    /// The universal hash NH (RFC 4418, section 5.2.2): whatever two clients of a VIP are chosen, they collide under one of
-    /// 2^32 keys.
+    /// Of the first halves the universal hash NH (RFC 4418, section 5.2.2), to which the second are added, that of the
+    /// destination scrambled: whatever two clients of a VIP are chosen, they collide under one of 2^32 keys. And no
+    /// two that differ in the second half of one address alone do under any: that half follows from the rest.
     #[inline(always)]
     pub fn fold(halves: [u64; 4], seed: [u64; 2]) -> u64 {
         let nh = |half: u64, key: u64| {
@@ -68,9 +69,8 @@ impl Key {
             u64::from(low) * u64::from(high)
         };
         let [a, b, c, d] = halves;
-        let source = nh(a, seed[0]).wrapping_add(nh(b, seed[1]));
-        let destination = nh(c, !seed[1]).wrapping_add(nh(d, !seed[0]));
-        source.wrapping_add(destination)
+        let first = nh(a, seed[0]).wrapping_add(nh(c, seed[1]));
+        first.wrapping_add(b).wrapping_add(scrambled(d, seed))
     }
 
     /// Source address; of IPv4.
@@ -108,6 +108,16 @@ impl Key {
         x = x.wrapping_mul(0x9fb2_1c65_1e98_df25);
         Hash(x ^ (x >> 32))
     }
+}
+
+/// Every number as another one, the difference of two being any with about one of 2^31 keys: two rounds of a Feistel
+/// network whose functions multiply and shift.
+#[inline(always)]
+fn scrambled(half: u64, seed: [u64; 2]) -> u64 {
+    let [high, low] = [half >> 32, half & 0xffff_ffff];
+    let low = low.wrapping_add(high.wrapping_mul(!seed[0]) >> 32) & 0xffff_ffff;
+    let high = high.wrapping_add(low.wrapping_mul(!seed[1]) >> 32);
+    high << 32 | low
 }
 
 /// Hash of a [`Key`].
@@ -182,5 +192,33 @@ mod tests {
                 }
             }
         }
+    }
+
+    /// What [`crate::conn::Word::is_at_vip`] builds upon.
+    #[test]
+    fn the_second_half_of_either_address_follows_from_the_key_and_the_rest() {
+        let mut x = 0x0123_4567_89ab_cdef_u64;
+        let mut any = || {
+            x ^= x << 13;
+            x ^= x >> 7;
+            x ^= x << 17;
+            x
+        };
+        for _ in 0..10_000 {
+            let seed = [any(), any()];
+            let [a, b, c, d] = [any(), any(), any(), any()];
+            let key = Key::fold([a, b, c, d], seed);
+            assert_eq!(key.wrapping_sub(Key::fold([a, 0, c, d], seed)), b);
+            let rest = Key::fold([a, b, c, 0], seed).wrapping_sub(scrambled(0, seed));
+            assert_eq!(unscrambled(key.wrapping_sub(rest), seed), d);
+        }
+    }
+
+    /// The rounds of [`scrambled`], backwards.
+    fn unscrambled(half: u64, seed: [u64; 2]) -> u64 {
+        let [high, low] = [half >> 32, half & 0xffff_ffff];
+        let high = high.wrapping_sub(low.wrapping_mul(!seed[1]) >> 32) & 0xffff_ffff;
+        let low = low.wrapping_sub(high.wrapping_mul(!seed[0]) >> 32) & 0xffff_ffff;
+        high << 32 | low
     }
 }

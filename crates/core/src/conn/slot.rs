@@ -1,4 +1,4 @@
-//! One direction of one IPv4 connection in one cache line.
+//! One direction of one connection in one cache line.
 
 use crate::atomic;
 use crate::conn::Key;
@@ -17,7 +17,8 @@ pub struct Slot {
     pub tag: u64,
     /// [`Key::addresses`].
     pub addresses: u64,
-    /// Addresses the packet leaves with, like `addresses`; those of the outer header for a tunnel.
+    /// Addresses the packet leaves with, like `addresses`; those of the outer header for a tunnel. Of IPv6 see
+    /// [`Word::is_at_vip`].
     pub new_addresses: u64,
     /// [`Key::ports`].
     pub ports: u32,
@@ -155,13 +156,15 @@ impl Tag {
 /// Protocol, flags, state and kind of a slot, changed together by compare-and-swap.
 ///
 /// Bits 12..16 are of the slot's use count, so that nobody takes the word of one connection for that
-/// of the next.
+/// of the next; bit 23 is [`Word::is_at_vip`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Word(pub u32);
 
 const FLAGS: u32 = 15;
 const USE_IN_WORD: u32 = 12;
 const WORD_USE: u32 = 0xf << USE_IN_WORD;
+const STATE: u32 = 0x7f;
+const AT_VIP: u32 = 1 << 23;
 
 impl Word {
     /// From its parts.
@@ -182,7 +185,7 @@ impl Word {
     /// State.
     #[inline(always)]
     pub fn state(self) -> u8 {
-        (self.0 >> 16) as u8
+        (self.0 >> 16 & STATE) as u8
     }
     /// `KIND_*`.
     #[inline(always)]
@@ -192,7 +195,7 @@ impl Word {
     /// True for a connection of this protocol, of either family, in this state.
     #[inline(always)]
     pub fn is(self, base: u8, state: u8) -> bool {
-        const MASK: u32 = proto::BASE as u32 | 0xff << 16;
+        const MASK: u32 = proto::BASE as u32 | STATE << 16;
         self.0 & MASK == u32::from(base) | u32::from(state) << 16
     }
     /// True for a persistence template.
@@ -218,7 +221,19 @@ impl Word {
     /// With another state and flags.
     #[inline(always)]
     pub fn with(self, flags: u32, state: u8) -> Self {
-        Self(Self::new(self.proto(), flags, state, self.kind()).0 | self.0 & WORD_USE)
+        Self(Self::new(self.proto(), flags, state, self.kind()).0 | self.0 & (WORD_USE | AT_VIP))
+    }
+    /// Whether the slot and its real server tell an IPv6 connection's addresses, so that those beside the slot need
+    /// not be read: `new_addresses` is the first half of the client's, whose second half follows from the key; the
+    /// other one is the VIP, or of replies the RIP, of the real server.
+    #[inline(always)]
+    pub fn is_at_vip(self) -> bool {
+        self.0 & AT_VIP != 0
+    }
+    /// See [`Word::is_at_vip`].
+    #[inline(always)]
+    pub fn at_vip(self, at_vip: bool) -> Self {
+        Self(self.0 & !AT_VIP | (u32::from(at_vip) * AT_VIP))
     }
     /// With another forwarding method.
     #[inline(always)]

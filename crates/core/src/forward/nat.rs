@@ -6,7 +6,7 @@ use crate::atomic;
 use crate::conn::{KIND_METHOD, Word};
 use crate::director::Mode;
 use crate::forward::{self, lower_ttl};
-use crate::host::{Packet, Tables, get, put};
+use crate::host::{Packet, get, put};
 use crate::parse::Flow;
 use crate::proto;
 use crate::wire::checksum::{Diff, Pseudo, add_words};
@@ -18,6 +18,17 @@ pub struct Rewrite {
     /// Source address in the low half, destination in the high half.
     pub addresses: u64,
     /// Source port in the low half, destination port in the high half.
+    pub ports: u32,
+}
+
+/// As [`Rewrite`], of IPv6: where the addresses lie in the maps. NAT of one end reads only the server's end.
+#[derive(Clone, Copy, Debug)]
+pub struct RewriteWide {
+    /// Source address.
+    pub source: *const Address,
+    /// Destination address.
+    pub destination: *const Address,
+    /// As [`Rewrite::ports`].
     pub ports: u32,
 }
 
@@ -156,25 +167,15 @@ unsafe fn sum_address(there: *const u64) -> u64 {
     unsafe { add_words(get(there)) + add_words(get(there.add(1))) }
 }
 
-/// As [`rewrite`], for IPv6: the addresses are those beside the slot.
+/// As [`rewrite`], for IPv6.
 #[inline(always)]
-pub fn rewrite_wide<T: Tables, P: Packet, M: Mode>(
-    tables: &T,
+pub fn rewrite_wide<P: Packet, M: Mode>(
     packet: &mut P,
     flow: &Flow,
-    slot: u32,
+    to: &RewriteWide,
     word: Word,
-    ports: u32,
     hop_step: u8,
 ) -> Option<()> {
-    let wide = tables.wide(slot)?;
-    // SAFETY: the record lies in the map.
-    let (source, destination) = unsafe {
-        (
-            &raw const (*wide).new_source,
-            &raw const (*wide).new_destination,
-        )
-    };
     let hops = flow.ttl.wrapping_sub(hop_step);
     let header = packet.pointer::<[u64; 5]>(flow.l3)?.cast::<u8>();
     // SAFETY: pointer() checked the bounds; the addresses lie in the map, at multiples of 8 bytes.
@@ -187,15 +188,15 @@ pub fn rewrite_wide<T: Tables, P: Packet, M: Mode>(
         // The client's stays what it is, but for NAT of both ends and clients on the director.
         let one = (word.kind() & KIND_METHOD) as u8 == forward::NAT;
         if one && word.is_reply() {
-            let (from, change) = swap_address(here, source);
+            let (from, change) = swap_address(here, to.source);
             (from + sum_address(there), change)
         } else if one {
-            let (to, change) = swap_address(there, destination);
-            (sum_address(here) + to, change)
+            let (at, change) = swap_address(there, to.destination);
+            (sum_address(here) + at, change)
         } else {
-            let (from, source) = swap_address(here, source);
-            let (to, destination) = swap_address(there, destination);
-            (from + to, source.and(destination))
+            let (from, source) = swap_address(here, to.source);
+            let (at, destination) = swap_address(there, to.destination);
+            (from + at, source.and(destination))
         }
     };
     let pseudo = Pseudo {
@@ -204,5 +205,5 @@ pub fn rewrite_wide<T: Tables, P: Packet, M: Mode>(
         // The header holds no checksum that would make up for it.
         header: addresses.and(ipv6::hops_changed(flow.ttl, hops)),
     };
-    transport::<P, M>(packet, flow, pseudo, ports)
+    transport::<P, M>(packet, flow, pseudo, to.ports)
 }

@@ -1,10 +1,9 @@
 //! ICMP errors about a connection's packets: the receiver must find in them the packet it sent.
 
-use crate::addr::Address;
 use crate::director::Mode;
-use crate::forward::nat::{Rewrite, replace_address};
+use crate::forward::nat::{Rewrite, RewriteWide, replace_address};
 use crate::forward::{decrement_hops, decrement_ttl, is_fullnat};
-use crate::host::{Packet, Tables};
+use crate::host::Packet;
 use crate::mask::masked;
 use crate::parse::Flow;
 use crate::wire::checksum::Diff;
@@ -96,39 +95,29 @@ fn ports<P: Packet>(
 
 /// As [`translate`], for ICMPv6.
 #[inline(always)]
-pub fn translate_wide<T: Tables, P: Packet>(
-    tables: &T,
+pub fn translate_wide<P: Packet>(
     packet: &mut P,
     flow: &Flow,
-    slot: u32,
-    new_ports: u32,
+    to: &RewriteWide,
     outer: Outer,
     delivered: bool,
 ) -> Option<()> {
-    let wide = tables.wide(slot)?;
-    // SAFETY: the record lies in the map.
-    let (new_source, new_destination): (*const Address, *const Address) = unsafe {
-        (
-            &raw const (*wide).new_source,
-            &raw const (*wide).new_destination,
-        )
-    };
     let mut pseudo = Diff::NONE;
     if outer.source {
-        (_, pseudo) = replace_address(packet, flow.l3 + ipv6::SOURCE, new_source)?;
+        (_, pseudo) = replace_address(packet, flow.l3 + ipv6::SOURCE, to.source)?;
     }
     if outer.destination {
-        let (_, changed) = replace_address(packet, flow.l3 + ipv6::DESTINATION, new_destination)?;
+        let (_, changed) = replace_address(packet, flow.l3 + ipv6::DESTINATION, to.destination)?;
         pseudo = pseudo.and(changed);
     }
     packet.sum_changed(pseudo);
-    let (_, source) = replace_address(packet, flow.inner + ipv6::SOURCE, new_destination)?;
-    let (_, destination) = replace_address(packet, flow.inner + ipv6::DESTINATION, new_source)?;
+    let (_, source) = replace_address(packet, flow.inner + ipv6::SOURCE, to.destination)?;
+    let (_, destination) = replace_address(packet, flow.inner + ipv6::DESTINATION, to.source)?;
     let inside = source.and(destination);
     if !delivered {
         decrement_hops(packet, flow)?;
     }
-    ports(packet, flow, new_ports, inside, pseudo)
+    ports(packet, flow, to.ports, inside, pseudo)
 }
 
 /// The way an error goes that only has to reach the real server as it is.

@@ -89,7 +89,7 @@ fn balance<H: Host, P: Packet, M: Mode>(
             }
         }
     };
-    if (M::WIDE && !wide::is_of(host, packet, flow, found.index))
+    if (M::WIDE && !wide::is_of(host, packet, flow, &found))
         || (director::opens(flow) && reuse::may_give_way(runtime, &found))
     {
         return Verdict::Call(M::ORIGIN);
@@ -153,7 +153,8 @@ fn established<H: Host, P: Packet, M: Mode>(
     director::account(host, runtime, found, word, server, flow, now);
     let done = if forward::translates(method) {
         if M::WIDE {
-            nat::rewrite_wide::<H, P, M>(host, packet, flow, found.index, word, to.ports, 1)
+            wide::rewrite_of(host, flow, found.index, word, server, to.ports)
+                .and_then(|to| nat::rewrite_wide::<P, M>(packet, flow, &to, word, 1))
         } else {
             nat::rewrite::<P, M>(packet, flow, &to, 1)
         }

@@ -19,6 +19,7 @@ use crate::parse::Flow;
 use crate::proto;
 use crate::sched;
 use crate::track;
+use crate::wide;
 use crate::wire::tcp as tcp_wire;
 
 /// What came of a packet without a connection.
@@ -224,6 +225,10 @@ unsafe fn reply<T: Tables>(
             return None;
         }
         let claimed = conn::take_place(tables, hash, now)?;
+        if word.proto() & proto::WIDE != 0 {
+            wide::expect(tables, partner);
+            wide::expect(tables, claimed.index);
+        }
         let expires = now.wrapping_add(connect::first_life(runtime, wanted, word));
         connect::write_reply(tables, wanted, &claimed, &key, &ends, word);
         connect::live(claimed.slot, index, partner, expires, now);

@@ -2,12 +2,12 @@
 
 use std::collections::HashSet;
 
-use pointsman_core::addr::Be16;
-use pointsman_core::layout::{SERVER_AVAILABLE, SERVER_IPV6, SERVER_PROBED, ServerRecord};
+use pointsman_core::layout::{SERVER_AVAILABLE, SERVER_PROBED};
 use pointsman_core::probe;
 use pointsman_model::{Family, ServerKey, ServerSpec, ServiceKey, Weight};
 
-use super::{Tables, address};
+use super::Tables;
+use super::servers::record;
 
 impl Tables {
     /// Makes these the servers that probes reach, each by its service's VIP and its own forwarding method,
@@ -48,19 +48,10 @@ impl Tables {
             return Some(probe::mark(server));
         }
         let server = self.take_server().ok()?;
-        let family = if spec.key.addr.is_ipv6() {
-            SERVER_IPV6
-        } else {
-            0
-        };
-        // SAFETY: all bits zero is a valid record.
-        let mut record: ServerRecord = unsafe { std::mem::zeroed() };
-        record.rip = address::shared(spec.key.addr);
-        record.rport = Be16::new(spec.key.port);
-        record.flags = family | SERVER_PROBED;
+        let mut record = record(key, &spec.key);
+        record.flags |= SERVER_PROBED;
         record.service = index;
         record.order = self.take_order();
-        record.in_use = 1;
         self.maps.servers.write(server, record);
         self.inherit(spec.key.addr, server);
         self.place_at(spec.key.addr, server);

@@ -41,17 +41,7 @@ impl Tables {
         let counts_on = revived.is_some() && self.is_older(index, server);
         let order = self.take_order();
         if revived.is_none() {
-            // SAFETY: all bits zero is a valid record.
-            let mut record: ServerRecord = unsafe { std::mem::zeroed() };
-            record.rip = address::shared(spec.key.addr);
-            record.rport = Be16::new(spec.key.port);
-            record.flags = if spec.key.addr.is_ipv6() {
-                SERVER_IPV6
-            } else {
-                0
-            };
-            record.in_use = 1;
-            self.maps.servers.write(server, record);
+            self.maps.servers.write(server, record(key, &spec.key));
         }
         self.with_server_record(server, |at| {
             // SAFETY: the pointer is into the map.
@@ -354,6 +344,22 @@ impl Tables {
             false
         });
     }
+}
+
+/// The record of a server that is new to a service, with what never changes of it.
+pub(super) fn record(service: &ServiceKey, server: &ServerKey) -> ServerRecord {
+    // SAFETY: all bits zero is a valid record.
+    let mut record: ServerRecord = unsafe { std::mem::zeroed() };
+    record.rip = address::shared(server.addr);
+    record.rport = Be16::new(server.port);
+    if let ServiceKey::Address { addr, .. } = *service {
+        record.vip = address::shared(addr);
+    }
+    if server.addr.is_ipv6() {
+        record.flags = SERVER_IPV6;
+    }
+    record.in_use = 1;
+    record
 }
 
 /// What says that some real server has an address.

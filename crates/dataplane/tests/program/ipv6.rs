@@ -3,13 +3,14 @@
 
 use std::net::{Ipv6Addr, SocketAddr};
 
+use pointsman_core::conn::Key;
 use pointsman_model::{Forwarding, Protocol};
 
 use crate::frame::{ACK, SYN, TCP};
 use crate::packet::{ICMP6, Packet};
 use crate::world::{
-    BACK_MAC, CLIENT_MAC, CLIENT6, DIP6, FRONT_MAC, Hooks, NET6, RS1_6, STAYS_HERE, Seen, Side,
-    Stage, VIP6, World, mac_of, service, wide_server,
+    BACK_MAC, CLIENT_MAC, CLIENT6, DIP6, FRONT_MAC, Hooks, NET6, OTHER_VIP6, RS1_6, STAYS_HERE,
+    Seen, Side, Stage, VIP6, World, mac_of, service, wide_server,
 };
 
 const HOP_BY_HOP: u8 = 0;
@@ -397,10 +398,13 @@ fn clients_whose_addresses_have_the_same_key_are_kept_apart() {
                 s.serve(&service(Protocol::Tcp, NET6.vip(80)), &[server]);
                 // A product with zero is zero, whatever the other factor.
                 let [first, second] = s.tables().maps().runtime.read(0).unwrap().seed;
-                assert_eq!(second, !first, "so that keys of replies are the same, too");
+                assert_eq!(
+                    first as u32, second as u32,
+                    "so that keys of replies are the same, too"
+                );
                 let client = |n: u8| {
-                    let mut octets = [0xfd, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, n];
-                    octets[8..12].copy_from_slice(&(second as u32).wrapping_neg().to_le_bytes());
+                    let mut octets = [0, 0, 0, 0, 0, 0, 0, n, 0, 0, 0, 0, 0, 0, 0, 1];
+                    octets[..4].copy_from_slice(&(first as u32).wrapping_neg().to_le_bytes());
                     SocketAddr::new(Ipv6Addr::from(octets).into(), 40000)
                 };
                 let asks = |n, flags| Packet::tcp(client(n), NET6.vip(80), flags, b"");
@@ -411,5 +415,65 @@ fn clients_whose_addresses_have_the_same_key_are_kept_apart() {
                 assert_eq!(held, [1]);
             });
         }
+    });
+}
+
+/// An address whose packets to the second of these have the key of those from `like` to the first. What it begins with
+/// differs from what `like` does by `begin`.
+fn of_the_same_key(s: &mut Stage<'_>, like: Ipv6Addr, to: [Ipv6Addr; 2], begin: u64) -> Ipv6Addr {
+    let seed = s.tables().maps().runtime.read(0).unwrap().seed;
+    let halves = |address: Ipv6Addr| {
+        let octets = address.octets();
+        [0, 8].map(|at| u64::from_ne_bytes(octets[at..at + 8].try_into().unwrap()))
+    };
+    let key = |[a, b]: [u64; 2], to| {
+        let [c, d] = halves(to);
+        Key::fold([a, b, c, d], seed)
+    };
+    let wanted = key(halves(like), to[0]);
+    let first = halves(like)[0] ^ begin;
+    let second = wanted.wrapping_sub(key([first, 0], to[1]));
+    assert_eq!(key([first, second], to[1]), wanted);
+    let mut octets = [0; 16];
+    octets[..8].copy_from_slice(&first.to_ne_bytes());
+    octets[8..].copy_from_slice(&second.to_ne_bytes());
+    octets.into()
+}
+
+#[test]
+fn connections_to_two_vips_under_one_key_are_kept_apart() {
+    World::with(|world| {
+        for server in [NET6.direct(0, 80), NET6.nat(0, 80)] {
+            world.play("the second one is refused", Hooks::Agree, |s| {
+                let vips = [VIP6, OTHER_VIP6].map(|vip| SocketAddr::new(vip.into(), 80));
+                s.serve(&service(Protocol::Tcp, vips[0]), &[server]);
+                s.serve(&service(Protocol::Tcp, vips[1]), &[NET6.direct(1, 80)]);
+                let like = of_the_same_key(s, CLIENT6, [VIP6, OTHER_VIP6], 0);
+                let other = SocketAddr::new(like.into(), 40000);
+                let asks = |client, vip, flags| Packet::tcp(client, vip, flags, b"");
+                s.in_front(&asks(NET6.client(40000), vips[0], SYN))
+                    .sent_to(mac_of(RS1_6));
+                s.in_front(&asks(other, vips[1], SYN))
+                    .dropped("slot-reused");
+                s.in_front(&asks(other, vips[1], ACK)).passes_untouched();
+                s.in_front(&asks(NET6.client(40000), vips[0], ACK))
+                    .sent_to(mac_of(RS1_6));
+            });
+        }
+    });
+}
+
+#[test]
+fn what_has_the_key_of_a_reply_and_comes_from_elsewhere_is_none() {
+    World::with(|world| {
+        world.play("not translated", Hooks::Agree, |s| {
+            nat_service(s);
+            s.in_front(&request(SYN)).sent_to(mac_of(RS1_6));
+            let from = of_the_same_key(s, RS1_6, [CLIENT6; 2], 1);
+            let mut answer = reply(SYN | ACK);
+            answer.source = from.into();
+            s.behind(&answer).passes_untouched();
+            s.behind(&reply(SYN | ACK)).sent_to(CLIENT_MAC);
+        });
     });
 }

@@ -42,6 +42,7 @@ pub const TUNNEL_SOURCE: Ipv4Addr = Ipv4Addr::new(192, 168, 0, 1);
 
 /// The same hosts over IPv6: the last byte is that of the IPv4 address.
 pub const VIP6: Ipv6Addr = front6(100);
+pub const OTHER_VIP6: Ipv6Addr = front6(101);
 pub const DIP6: Ipv6Addr = front6(1);
 pub const CLIENT6: Ipv6Addr = front6(2);
 pub const RS1_6: Ipv6Addr = back6(10);
@@ -298,6 +299,7 @@ impl World {
         }
         ip(&format!("address add {DIP6}/64 dev front nodad"));
         ip(&format!("address add {VIP6}/128 dev front nodad"));
+        ip(&format!("address add {OTHER_VIP6}/128 dev front nodad"));
         ip("address add fd00:2::1/64 dev back nodad");
         ip(&format!(
             "neighbour add {CLIENT6} lladdr {} dev front nud permanent",
@@ -321,7 +323,7 @@ impl World {
                 for maps in [plane.tables().maps(), user.tables.maps()] {
                     let runtime = maps.runtime.at(0).unwrap();
                     // SAFETY: the pointer is into the map; nothing runs yet.
-                    unsafe { (*runtime).seed = [0x0123_4567_89ab_cdef, 0xfedc_ba98_7654_3210] };
+                    unsafe { (*runtime).seed = [0x0123_4567_89ab_cdef, 0xfedc_ba98_89ab_cdef] };
                 }
                 for interface in interfaces(front, back) {
                     if !interface.loopback {
@@ -347,6 +349,7 @@ impl World {
                     (UNKNOWN6.octets(), To::Unknown(back)),
                     (DIP6.octets(), To::Local),
                     (VIP6.octets(), To::Local),
+                    (OTHER_VIP6.octets(), To::Local),
                 ];
                 for server in SERVERS6 {
                     let to = To::Neighbour(back, mac_of(server), 1500);
