@@ -22,7 +22,7 @@ use crate::next_hop::{Refreshed, Way};
 use crate::open;
 use crate::outgoing;
 use crate::parse::{Flow, Parsed, link, parse};
-use crate::proto::{self, sctp, tcp};
+use crate::proto::{self, sctp};
 use crate::reuse;
 use crate::track;
 use crate::wide;
@@ -633,16 +633,17 @@ fn follow<T: Tables>(
     flow: &Flow,
     now: u32,
 ) {
-    let (timeout, changed) = if flow.whole && track::is_settled(word, flow.event) {
-        let timeout = track::timeout(runtime, proto::TCP, tcp::ESTABLISHED);
-        (timeout, false)
-    } else {
-        let mut state = word.state();
-        if flow.whole {
-            state = track::follow(tables, runtime, found, word, flow.event);
+    let settled = track::settled(word, flow.event).filter(|_| flow.whole);
+    let (timeout, changed) = match settled {
+        Some(index) => (track::timeout_at(runtime, index), false),
+        None => {
+            let mut state = word.state();
+            if flow.whole {
+                state = track::follow(tables, runtime, found, word, flow.event);
+            }
+            let timeout = track::timeout(runtime, word.proto(), state);
+            (timeout, state != word.state())
         }
-        let timeout = track::timeout(runtime, word.proto(), state);
-        (timeout, state != word.state())
     };
     track::refresh(tables, found, changed, timeout, now);
 }

@@ -13,15 +13,24 @@ use crate::wire::tcp as tcp_wire;
 /// What [`change`] returns when the slot passed to another connection meanwhile.
 pub const GONE: u8 = u8::MAX;
 
-/// Whether a packet is one of the many that change nothing: of TCP that is established, acknowledging and no more,
-/// which every table leaves where it is.
+/// Where the timeout lies of a connection whose packet is one of the many that change nothing: of TCP that is
+/// established, acknowledging and no more, which every table leaves where it is, and of UDP, but for the first reply.
+///
+/// A number that the program knows: who looked it up by what the slot says would have to wait for the slot.
 #[inline(always)]
-pub(crate) fn is_settled(word: Word, event: u8) -> bool {
+pub(crate) fn settled(word: Word, event: u8) -> Option<usize> {
     const TELLING: u8 = tcp_wire::RST | tcp_wire::SYN | tcp_wire::FIN | tcp_wire::ACK;
     let first_reply = FLAG_REPLY | FLAG_NO_OUTPUT;
-    event & TELLING == tcp_wire::ACK
-        && word.is(proto::TCP, tcp::ESTABLISHED)
-        && word.flags() & first_reply != first_reply
+    let place = if event & TELLING == tcp_wire::ACK && word.is(proto::TCP, tcp::ESTABLISHED) {
+        tcp::ESTABLISHED as usize
+    } else if word.is(proto::UDP, proto::UDP_ANSWERED)
+        || (word.is(proto::UDP, proto::UDP_NEW) && !word.is_reply())
+    {
+        proto::UDP_TIMEOUT
+    } else {
+        return None;
+    };
+    (word.flags() & first_reply != first_reply).then_some(place)
 }
 
 /// Follows the state machine; returns the state after this packet.
@@ -239,7 +248,13 @@ unsafe fn bring_up_to_date(copy: *mut Slot, truth: *mut Slot) {
 /// Life of a connection in this state, in jiffies.
 #[inline(always)]
 pub(crate) fn timeout(runtime: *const Runtime, proto: u8, state: u8) -> u32 {
-    let index = masked::<31>(proto::timeout_index(proto, state));
+    timeout_at(runtime, proto::timeout_index(proto, state))
+}
+
+/// The timeout that lies there, in jiffies.
+#[inline(always)]
+pub(crate) fn timeout_at(runtime: *const Runtime, index: usize) -> u32 {
+    let index = masked::<31>(index);
     // SAFETY: the runtime record lives as long as the maps and has 32 timeouts.
     unsafe { atomic::load((&raw const (*runtime).timeouts).cast::<u32>().add(index)) }
 }
@@ -293,31 +308,34 @@ mod tests {
 
     #[test]
     fn what_is_settled_stays_as_it_is() {
-        let mut settled = 0;
+        let mut settled = [0; 2];
         for class in [
             proto::TCP,
             proto::TCP | proto::WIDE,
             proto::UDP,
+            proto::UDP | proto::WIDE,
             proto::SCTP,
         ] {
             for state in 0..16 {
                 for flags in 0..16 {
                     let word = Word::new(class, flags, state, 0);
                     for event in 0..=u8::MAX {
-                        if !is_settled(word, event) {
+                        let Some(index) = super::settled(word, event) else {
                             continue;
-                        }
-                        settled += 1;
+                        };
+                        settled[usize::from(proto::base(class) == proto::UDP)] += 1;
                         for secure in [false, true] {
                             let next = proto::next(word.direction(), class, event, state, secure);
                             assert_eq!(next, state, "{word:?} {event:#x}");
                         }
                         assert!(!word.is_reply() || flags & FLAG_NO_OUTPUT == 0, "{word:?}");
+                        assert_eq!(index, proto::timeout_index(class, state), "{word:?}");
                     }
                 }
             }
         }
-        // Both families, twelve of sixteen flags, ACK with any of the four flags that tell nothing.
-        assert_eq!(settled, 2 * 12 * 16);
+        // Both families, twelve of sixteen flags: of TCP an ACK with any of the four flags that tell nothing; of UDP
+        // all events, a reply once there was one.
+        assert_eq!(settled, [2 * 12 * 16, 2 * (8 + 12) * 256]);
     }
 }
