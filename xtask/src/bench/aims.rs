@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::figures::{Figures, Measured};
+use super::figures::{Figure, Figures, Measured};
 use crate::page;
 
 /// Katran's default build, net nanoseconds of an IPv4 TCP packet, as measured by turns with Pointsman (see
@@ -75,30 +75,37 @@ impl Verdict {
 }
 
 /// Ratios of a row to what it is measured by, wherever there are both.
-fn against(figures: &Figures, row: &str, base: impl Fn(u32) -> Option<f64>) -> Vec<(u32, f64)> {
+fn against(figures: &Figures, row: &str, base: impl Fn(u32) -> Option<Figure>) -> Vec<(u32, f64)> {
     let row = figures.row(row).into_iter();
-    row.filter_map(|(x, ns)| Some((x, ns / base(x)?))).collect()
+    row.filter_map(|one| Some((one.x, one.to(&base(one.x)?))))
+        .collect()
 }
 
 /// What Katran takes over `x`: as it was measured in this run, else as it is stated.
-fn katran(figures: &Figures, measured: Option<&str>, stated: &[(u32, f64)], x: u32) -> Option<f64> {
-    let stated = || stated.iter().find(|(of, _)| *of == x).map(|(_, ns)| *ns);
-    measured.and_then(|row| figures.of(row, x)).or_else(stated)
+fn katran(
+    figures: &Figures,
+    measured: Option<&str>,
+    stated: &[(u32, f64)],
+    x: u32,
+) -> Option<Figure> {
+    let stated = || stated.iter().find(|(of, _)| *of == x);
+    let measured = measured.and_then(|row| figures.of(row, x)).cloned();
+    measured.or_else(|| stated().map(|(_, ns)| Figure::stated(*ns)))
 }
 
 /// New connections, to Katran's.
 fn new_to_katran(
     figures: &Figures,
     whom: &str,
-    katran: impl Fn(u32) -> Option<f64>,
+    katran: impl Fn(u32) -> Option<Figure>,
 ) -> Vec<Verdict> {
     let new = "DR, new connection";
     let ratios = against(figures, new, &katran);
     let mut verdicts = vec![Verdict::at_most(format!("{new}, to {whom}"), 0.5, ratios)];
     for (scheduler, servers, limit) in [("sh", 100, 0.5), ("mh", 100, 0.5), ("wlc", 100, 1.0)] {
         let row = format!("new connection by {scheduler}");
-        let ns = figures.of(&row, servers).zip(katran(65_536));
-        let ratios = ns.map(|(ns, katran)| (servers, ns / katran));
+        let own = figures.of(&row, servers).zip(katran(65_536));
+        let ratios = own.map(|(own, katran)| (servers, own.to(&katran)));
         let aim = format!("{row}, to {whom}");
         verdicts.push(Verdict::at_most(aim, limit, ratios.into_iter().collect()));
     }
@@ -132,7 +139,7 @@ fn verdicts(figures: &Figures) -> Vec<Verdict> {
         for method in ["DR", "TUN", "NAT", "FULLNAT"] {
             let row = format!("{method}{kind}, established");
             let base = format!("{method}, established");
-            let ratios = against(figures, &row, |x| figures.of(&base, x));
+            let ratios = against(figures, &row, |x| figures.of(&base, x).cloned());
             let other = if kind == " UDP" { "TCP" } else { "IPv4" };
             verdicts.push(Verdict::at_most(
                 format!("{row}, to {other}"),
@@ -144,13 +151,13 @@ fn verdicts(figures: &Figures) -> Vec<Verdict> {
     for method in ["DR", "NAT", "FULLNAT"] {
         let base = format!("{method}, established");
         let row = format!("{base}, on TC");
-        let ratios = against(figures, &row, |x| figures.of(&base, x));
+        let ratios = against(figures, &row, |x| figures.of(&base, x).cloned());
         verdicts.push(Verdict::at_most(format!("{row}, to XDP"), 1.3, ratios));
     }
     for over in ["servers", "services"] {
         let row = format!("DR, established, over {over}");
-        let first = figures.row(&row).first().map(|(_, ns)| *ns);
-        let ratios = against(figures, &row, |_| first);
+        let first = figures.row(&row).first().copied();
+        let ratios = against(figures, &row, |_| first.cloned());
         verdicts.push(Verdict::at_most(
             format!("{row}, to the fewest"),
             1.1,
@@ -162,7 +169,7 @@ fn verdicts(figures: &Figures) -> Vec<Verdict> {
     verdicts.push(Verdict {
         aim: "throughput of two processors, to one's".into(),
         ratios: ratios
-            .map(|(one, two)| (2, one / two))
+            .map(|(one, two)| (2, one.to(two)))
             .into_iter()
             .collect(),
         limit: 1.8,
@@ -222,49 +229,40 @@ pub fn scale(figures: &Figures) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn figures(rows: &str) -> Figures {
-        let json = format!(r#"{{"machine": "M", "verified": "", "scale": [], "rows": [{rows}]}}"#);
-        Figures::read(json.as_bytes()).unwrap()
-    }
+    use crate::bench::figures::tests::read;
 
     #[test]
     fn an_aim_is_met_everywhere_or_not() {
-        let row = |row: &str, x: u32, ns: f64| {
-            format!(r#"{{"chart": "established", "row": "{row}", "x": {x}, "ns": {ns}}}"#)
-        };
-        let rows = [
-            row("Katran, established", 1, 125.0),
-            row("Katran, established", 65_536, 416.0),
-            row("DR, established", 1, 62.5),
-            row("DR, established", 65_536, 166.4),
-            row("TUN, established", 1, 62.9),
-            row("TUN, established", 65_536, 209.0),
-            row("DR, established, over cores", 1, 100.0),
-            row("DR, established, over cores", 2, 55.0),
-        ];
-        let text = table(&figures(&rows.join(",")));
+        let chart = "established";
+        let text = table(&read(&[
+            (chart, "Katran, established", 1, 0, &[125.0]),
+            (chart, "Katran, established", 65_536, 1, &[416.0]),
+            (chart, "DR, established", 1, 0, &[62.5]),
+            (chart, "DR, established", 65_536, 1, &[166.4]),
+            (chart, "TUN, established", 1, 0, &[62.9]),
+            (chart, "TUN, established", 65_536, 1, &[209.0]),
+            (chart, "DR, established, over cores", 1, 2, &[100.0]),
+            (chart, "DR, established, over cores", 2, 3, &[55.0]),
+        ]));
         let has = |line: &str| assert!(text.contains(line), "{line}\n{text}");
         has("| DR, established, to Katran | ≤ 0.5 | 0.50 (1), 0.40 (65536) | yes |");
         has("| TUN, established, to Katran | ≤ 0.5 | 0.50 (1), 0.50 (65536) | yes |");
         has("| NAT, replies, to Katran | ≤ 0.6 |  | not measured |");
         has("| throughput of two processors, to one's | ≥ 1.8 | 1.82 (2) | yes |");
-        let new = [
-            r#"{"chart": "new", "row": "Katran, new connection", "x": 4096, "ns": 1318}"#,
-            r#"{"chart": "new", "row": "DR, new connection", "x": 4096, "ns": 292}"#,
-        ];
-        let text = table(&figures(&new.join(",")));
+        let text = table(&read(&[
+            ("new", "Katran, new connection", 4096, 0, &[1318.0]),
+            ("new", "DR, new connection", 4096, 0, &[292.0]),
+        ]));
         for line in [
             "| DR, new connection, to Katran | ≤ 0.5 | 0.22 (4096) | yes |",
             "| DR, new connection, to a Katran just started | ≤ 0.5 | 0.50 (4096) | yes |",
         ] {
             assert!(text.contains(line), "{text}");
         }
-        let rows = [
-            row("Katran, established", 256, 123.0),
-            row("NAT, replies", 256, 77.5),
-        ];
-        let text = table(&figures(&rows.join(",")));
+        let text = table(&read(&[
+            (chart, "Katran, established", 256, 0, &[123.0]),
+            (chart, "NAT, replies", 256, 0, &[77.5]),
+        ]));
         let line = "| NAT, replies, to Katran | ≤ 0.6 | 0.63 (256) | **no** |";
         assert!(text.contains(line), "{text}");
     }

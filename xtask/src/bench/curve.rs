@@ -65,7 +65,10 @@ const CURVES: [Curve; 4] = [
 pub fn draw(figures: &Figures, directory: &Path) -> Result<String> {
     fs::create_dir_all(directory).with_context(|| format!("making {}", directory.display()))?;
     let mut text = String::new();
-    let cost = |row: &str| figures.row(row);
+    let cost = |row: &str| {
+        let figures = figures.row(row).into_iter();
+        figures.map(|one| (one.x, one.ns)).collect()
+    };
     for curve in &CURVES {
         let rows: Vec<_> = curve.rows.iter().map(|row| (*row, cost(row))).collect();
         let name = (curve.title, curve.axis, "ns per packet");
@@ -75,7 +78,7 @@ pub fn draw(figures: &Figures, directory: &Path) -> Result<String> {
     // Millions of packets a second, of all processors together.
     let row = "DR, established, over cores";
     let throughput = figures.row(row).into_iter();
-    let throughput = throughput.map(|(cores, ns)| (cores, 1000.0 / ns)).collect();
+    let throughput = throughput.map(|one| (one.x, 1000.0 / one.ns)).collect();
     let name = (
         "established packets of 65,536 flows",
         "processors",
@@ -141,22 +144,17 @@ fn paint(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::bench::figures::tests::read;
 
     #[test]
     fn every_curve_names_its_rows() {
-        let row = |row: &str, x: u32| {
-            format!(r#"{{"chart": "", "row": "{row}", "x": {x}, "ns": {x}.5}}"#)
-        };
         let names = CURVES.iter().flat_map(|curve| curve.rows);
         let names = names.chain(["DR, established, over cores"].iter());
-        let rows: Vec<_> = names
-            .flat_map(|name| [row(name, 1), row(name, 2)])
-            .collect();
-        let json = format!(
-            r#"{{"machine": "", "verified": "", "scale": [], "rows": [{}]}}"#,
-            rows.join(",")
-        );
-        let figures = Figures::read(json.as_bytes()).unwrap();
+        let rows = names.flat_map(|name| {
+            let row = |x, ns| ("", *name, x, 0, ns);
+            [row(1, &[1.5][..]), row(2, &[2.5])]
+        });
+        let figures = read(&rows.collect::<Vec<_>>());
         let directory =
             std::env::temp_dir().join(format!("pointsman-curves-{}", std::process::id()));
         let text = draw(&figures, &directory).unwrap();

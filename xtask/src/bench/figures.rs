@@ -3,12 +3,12 @@
 use std::collections::BTreeSet;
 use std::fmt::Write;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
 use crate::page;
 
-/// One median.
+/// What was measured of one row.
 #[derive(Clone, Debug)]
 pub struct Figure {
     /// What it belongs with.
@@ -17,8 +17,41 @@ pub struct Figure {
     pub row: String,
     /// Over how many (flows, servers, services, processors).
     pub x: u32,
-    /// Nanoseconds.
+    /// Nanoseconds: the median.
     pub ns: f64,
+    /// Those of each turn.
+    times: Vec<f64>,
+    /// Alike for figures that were measured by the same turns; none of what was not measured in this run.
+    turns: Option<u64>,
+}
+
+impl Figure {
+    /// Of an earlier day.
+    pub fn stated(ns: f64) -> Self {
+        Self {
+            chart: String::new(),
+            row: String::new(),
+            x: 0,
+            ns,
+            times: Vec::new(),
+            turns: None,
+        }
+    }
+
+    /// Its ratio to another: the median of those in each turn, where both had the same turns, for what slows the
+    /// machine down for a while does so to both.
+    pub fn to(&self, other: &Self) -> f64 {
+        if self.turns.is_none()
+            || self.turns != other.turns
+            || self.times.len() != other.times.len()
+        {
+            return self.ns / other.ns;
+        }
+        let pairs = self.times.iter().zip(&other.times);
+        let mut ratios: Vec<f64> = pairs.map(|(own, other)| own / other).collect();
+        ratios.sort_by(f64::total_cmp);
+        ratios[ratios.len() / 2]
+    }
 }
 
 /// Something that was measured of a whole director.
@@ -75,6 +108,14 @@ impl Figures {
                 row: text(row, "row")?,
                 x: u32::try_from(row["x"].as_u64().context("no x")?)?,
                 ns: number(row, "ns")?,
+                times: {
+                    let times = row["times"].as_array().context("no times")?;
+                    let times = times.iter().map(Value::as_f64);
+                    let times = times.collect::<Option<Vec<_>>>().context("other times")?;
+                    ensure!(!times.is_empty(), "no times");
+                    times
+                },
+                turns: Some(row["turns"].as_u64().context("no turns")?),
             })
         };
         let measured = |row: &Value| {
@@ -93,16 +134,14 @@ impl Figures {
     }
 
     /// The figure of a row over `x`.
-    pub fn of(&self, row: &str, x: u32) -> Option<f64> {
-        let found = self.all.iter().find(|one| one.row == row && one.x == x);
-        found.map(|one| one.ns)
+    pub fn of(&self, row: &str, x: u32) -> Option<&Figure> {
+        self.all.iter().find(|one| one.row == row && one.x == x)
     }
 
     /// A row's figures, least `x` first.
-    pub fn row(&self, row: &str) -> Vec<(u32, f64)> {
-        let rows = self.all.iter().filter(|one| one.row == row);
-        let mut figures: Vec<_> = rows.map(|one| (one.x, one.ns)).collect();
-        figures.sort_by_key(|(x, _)| *x);
+    pub fn row(&self, row: &str) -> Vec<&Figure> {
+        let mut figures: Vec<_> = self.all.iter().filter(|one| one.row == row).collect();
+        figures.sort_by_key(|one| one.x);
         figures
     }
 
@@ -125,7 +164,7 @@ impl Figures {
             let all: BTreeSet<u32> = of_chart.map(|one| one.x).collect();
             let all: Vec<u32> = all.into_iter().collect();
             let header: Vec<_> = all.iter().map(|x| format!("{x} {columns}")).collect();
-            let cell = |row: &str, at: usize| Some(format!("{:.0}", self.of(row, all[at])?));
+            let cell = |row: &str, at: usize| Some(format!("{:.0}", self.of(row, all[at])?.ns));
             let table = page::table(title, &header, &self.rows(chart), cell);
             let _ = write!(text, "\n{table}");
         }
@@ -135,17 +174,48 @@ impl Figures {
 }
 
 #[cfg(test)]
-mod tests {
+pub mod tests {
+    use serde_json::json;
+
     use super::*;
+
+    /// Figures of these rows: chart, row, number, turns, times, the middle one of which is their median.
+    pub fn read(rows: &[(&str, &str, u32, u64, &[f64])]) -> Figures {
+        let rows = rows.iter().map(|(chart, row, x, turns, times)| {
+            let ns = times[times.len() / 2];
+            json!({ "chart": chart, "row": row, "x": x, "ns": ns, "turns": turns, "times": times })
+        });
+        let rows: Vec<_> = rows.collect();
+        let json = json!({ "machine": "M", "verified": "", "scale": [], "rows": rows });
+        Figures::read(json.to_string().as_bytes()).unwrap()
+    }
+
+    #[test]
+    fn a_ratio_is_of_times_in_the_same_turns() {
+        let figures = read(&[
+            ("established", "DR", 1, 7, &[10.0, 20.0, 90.0]),
+            ("established", "TUN", 1, 7, &[20.0, 25.0, 180.0]),
+            ("new", "DR, new", 1, 8, &[20.0, 30.0, 180.0]),
+        ]);
+        let of = |row| figures.of(row, 1).unwrap();
+        assert_eq!(of("TUN").to(of("DR")), 2.0);
+        assert_eq!(of("DR, new").to(of("DR")), 1.5);
+        assert_eq!(of("TUN").to(&Figure::stated(50.0)), 0.5);
+    }
 
     #[test]
     fn a_table_has_a_column_for_each_number() {
-        let json = br#"{"machine": "M", "verified": "a 1", "scale": [], "rows": [
-            {"chart": "new", "row": "DR", "x": 65536, "ns": 20.4},
-            {"chart": "new", "row": "DR", "x": 4096, "ns": 10.0},
-            {"chart": "new", "row": "NAT", "x": 4096, "ns": 30.6}]}"#;
-        let figures = Figures::read(json).unwrap();
-        assert_eq!(figures.row("DR"), [(4096, 10.0), (65_536, 20.4)]);
+        let figures = read(&[
+            ("new", "DR", 65_536, 0, &[20.4]),
+            ("new", "DR", 4096, 1, &[10.0]),
+            ("new", "NAT", 4096, 1, &[30.6]),
+        ]);
+        let row: Vec<_> = figures
+            .row("DR")
+            .iter()
+            .map(|one| (one.x, one.ns))
+            .collect();
+        assert_eq!(row, [(4096, 10.0), (65_536, 20.4)]);
         let text = figures.tables();
         let table = "| new connections | 4096 opened | 65536 opened |\n|---|---:|---:|\n\
             | DR | 10 | 20 |\n| NAT | 31 | – |\n";

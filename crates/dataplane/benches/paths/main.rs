@@ -124,10 +124,13 @@ impl Bench<'_> {
         self.words.is_empty() || self.words.iter().any(|word| row.contains(word))
     }
 
-    fn note(&mut self, chart: &str, row: &str, x: u32, ns: f64) {
+    /// Notes the times of a row: each with those of the same number of all rows that went by the same turns.
+    fn note(&mut self, turns: usize, chart: &str, row: &str, x: u32, times: Vec<f64>) {
+        let ns = rig::median(times.clone());
         eprintln!("{chart:11} {x:>9}  {row:34} {ns:8.1} ns");
-        self.rows
-            .push(json!({ "chart": chart, "row": row, "x": x, "ns": ns }));
+        self.rows.push(
+            json!({ "chart": chart, "row": row, "x": x, "ns": ns, "turns": turns, "times": times }),
+        );
     }
 
     /// Measures the rows of these paths that are wanted, by turns.
@@ -139,10 +142,11 @@ impl Bench<'_> {
         if paths.is_empty() {
             return;
         }
-        let figures = turns::measure(rig.get(), self.katran.as_ref(), &paths);
+        let times = turns::measure(rig.get(), self.katran.as_ref(), &paths);
+        let turns = self.rows.len();
         let rows = paths.into_iter().flat_map(|path| path.rows);
-        for (row, ns) in rows.zip(figures) {
-            self.note(row.chart, &row.name, row.x, ns);
+        for (row, times) in rows.zip(times) {
+            self.note(turns, row.chart, &row.name, row.x, times);
         }
     }
 
@@ -275,7 +279,7 @@ impl Bench<'_> {
                     .collect()
             });
             let together = 1.0 / each.iter().map(|ns| 1.0 / ns).sum::<f64>();
-            self.note("cores", row, count as u32, together);
+            self.note(self.rows.len(), "cores", row, count as u32, vec![together]);
         }
     }
 }

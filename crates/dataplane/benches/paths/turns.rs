@@ -123,8 +123,8 @@ pub fn rows(name: &str, serving: &Serving, flows: u32, new: Option<u32>) -> Vec<
     rows
 }
 
-/// Measures each row of each path: medians of net times, in their order.
-pub fn measure(rig: &mut Rig, katran: Option<&ProgramFd>, paths: &[Path]) -> Vec<f64> {
+/// Measures each row of each path: net times of every turn, in their order.
+pub fn measure(rig: &mut Rig, katran: Option<&ProgramFd>, paths: &[Path]) -> Vec<Vec<f64>> {
     let rows = || paths.iter().flat_map(|path| &path.rows);
     let rounds = rig::rounds(rig.flows);
     let mut turns = Turns {
@@ -144,7 +144,7 @@ pub fn measure(rig: &mut Rig, katran: Option<&ProgramFd>, paths: &[Path]) -> Vec
             turns.take(rig, path, &mut samples);
         }
     }
-    samples.into_iter().map(rig::median).collect()
+    samples
 }
 
 struct Turns {
