@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::figures::{Figure, Figures, Measured};
+use super::figures::{Cost, Figures, Measured};
 use crate::page;
 
 /// Katran's default build, net nanoseconds of an IPv4 TCP packet, as measured by turns with Pointsman (see
@@ -75,9 +75,9 @@ impl Verdict {
 }
 
 /// Ratios of a row to what it is measured by, wherever there are both.
-fn against(figures: &Figures, row: &str, base: impl Fn(u32) -> Option<Figure>) -> Vec<(u32, f64)> {
+fn against(figures: &Figures, row: &str, base: impl Fn(u32) -> Option<Cost>) -> Vec<(u32, f64)> {
     let row = figures.row(row).into_iter();
-    row.filter_map(|one| Some((one.x, one.to(&base(one.x)?))))
+    row.filter_map(|(x, cost)| Some((x, cost.to(&base(x)?))))
         .collect()
 }
 
@@ -87,17 +87,17 @@ fn katran(
     measured: Option<&str>,
     stated: &[(u32, f64)],
     x: u32,
-) -> Option<Figure> {
+) -> Option<Cost> {
     let stated = || stated.iter().find(|(of, _)| *of == x);
     let measured = measured.and_then(|row| figures.of(row, x)).cloned();
-    measured.or_else(|| stated().map(|(_, ns)| Figure::stated(*ns)))
+    measured.or_else(|| stated().map(|(_, ns)| Cost::stated(*ns)))
 }
 
 /// New connections, to Katran's.
 fn new_to_katran(
     figures: &Figures,
     whom: &str,
-    katran: impl Fn(u32) -> Option<Figure>,
+    katran: impl Fn(u32) -> Option<Cost>,
 ) -> Vec<Verdict> {
     let new = "DR, new connection";
     let ratios = against(figures, new, &katran);
@@ -156,7 +156,7 @@ fn verdicts(figures: &Figures) -> Vec<Verdict> {
     }
     for over in ["servers", "services"] {
         let row = format!("DR, established, over {over}");
-        let first = figures.row(&row).first().copied();
+        let first = figures.row(&row).first().map(|(_, cost)| *cost);
         let ratios = against(figures, &row, |_| first.cloned());
         verdicts.push(Verdict::at_most(
             format!("{row}, to the fewest"),

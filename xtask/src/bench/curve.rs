@@ -67,7 +67,7 @@ pub fn draw(figures: &Figures, directory: &Path) -> Result<String> {
     let mut text = String::new();
     let cost = |row: &str| {
         let figures = figures.row(row).into_iter();
-        figures.map(|one| (one.x, one.ns)).collect()
+        figures.map(|(x, cost)| (x, cost.ns)).collect()
     };
     for curve in &CURVES {
         let rows: Vec<_> = curve.rows.iter().map(|row| (*row, cost(row))).collect();
@@ -78,7 +78,9 @@ pub fn draw(figures: &Figures, directory: &Path) -> Result<String> {
     // Millions of packets a second, of all processors together.
     let row = "DR, established, over cores";
     let throughput = figures.row(row).into_iter();
-    let throughput = throughput.map(|one| (one.x, 1000.0 / one.ns)).collect();
+    let throughput = throughput
+        .map(|(cores, cost)| (cores, 1000.0 / cost.ns))
+        .collect();
     let name = (
         "established packets of 65,536 flows",
         "processors",

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fmt::Write;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use serde_json::Value;
 
 use crate::page;
@@ -17,41 +17,44 @@ pub struct Figure {
     pub row: String,
     /// Over how many (flows, servers, services, processors).
     pub x: u32,
-    /// Nanoseconds: the median.
-    pub ns: f64,
-    /// Those of each turn.
-    times: Vec<f64>,
-    /// Alike for figures that were measured by the same turns; none of what was not measured in this run.
-    turns: Option<u64>,
+    /// What it took.
+    pub cost: Cost,
 }
 
-impl Figure {
+/// What a packet takes.
+#[derive(Clone, Debug)]
+pub struct Cost {
+    /// Nanoseconds: the median.
+    pub ns: f64,
+    /// Those of each turn, and which turns: alike for what went by the same. Of an earlier day there are none.
+    turns: Option<(u64, Vec<f64>)>,
+}
+
+impl Cost {
     /// Of an earlier day.
     pub fn stated(ns: f64) -> Self {
-        Self {
-            chart: String::new(),
-            row: String::new(),
-            x: 0,
-            ns,
-            times: Vec::new(),
-            turns: None,
-        }
+        Self { ns, turns: None }
     }
 
     /// Its ratio to another: the median of those in each turn, where both had the same turns, for what slows the
     /// machine down for a while does so to both.
     pub fn to(&self, other: &Self) -> f64 {
-        if self.turns.is_none()
-            || self.turns != other.turns
-            || self.times.len() != other.times.len()
-        {
-            return self.ns / other.ns;
+        match (&self.turns, &other.turns) {
+            (Some((own, ours)), Some((their, theirs)))
+                if own == their && ours.len() == theirs.len() =>
+            {
+                median(ours.iter().zip(theirs).map(|(own, other)| own / other))
+            }
+            _ => self.ns / other.ns,
         }
-        let pairs = self.times.iter().zip(&other.times);
-        let mut ratios: Vec<f64> = pairs.map(|(own, other)| own / other).collect();
-        ratios.sort_by(f64::total_cmp);
-        ratios[ratios.len() / 2]
     }
+}
+
+/// The middle one of some.
+fn median(figures: impl Iterator<Item = f64>) -> f64 {
+    let mut figures: Vec<_> = figures.collect();
+    figures.sort_by(f64::total_cmp);
+    figures[figures.len() / 2]
 }
 
 /// Something that was measured of a whole director.
@@ -103,19 +106,20 @@ impl Figures {
             number.with_context(|| format!("no number {key}"))
         };
         let figure = |row: &Value| {
+            let times = row["times"].as_array().context("no times")?.iter();
+            let times: Option<Vec<_>> = times.map(Value::as_f64).collect();
+            let times = times
+                .filter(|times| !times.is_empty())
+                .context("no times")?;
+            let turns = row["turns"].as_u64().context("no turns")?;
             Ok(Figure {
                 chart: text(row, "chart")?,
                 row: text(row, "row")?,
                 x: u32::try_from(row["x"].as_u64().context("no x")?)?,
-                ns: number(row, "ns")?,
-                times: {
-                    let times = row["times"].as_array().context("no times")?;
-                    let times = times.iter().map(Value::as_f64);
-                    let times = times.collect::<Option<Vec<_>>>().context("other times")?;
-                    ensure!(!times.is_empty(), "no times");
-                    times
+                cost: Cost {
+                    ns: median(times.iter().copied()),
+                    turns: Some((turns, times)),
                 },
-                turns: Some(row["turns"].as_u64().context("no turns")?),
             })
         };
         let measured = |row: &Value| {
@@ -134,14 +138,16 @@ impl Figures {
     }
 
     /// The figure of a row over `x`.
-    pub fn of(&self, row: &str, x: u32) -> Option<&Figure> {
-        self.all.iter().find(|one| one.row == row && one.x == x)
+    pub fn of(&self, row: &str, x: u32) -> Option<&Cost> {
+        let found = self.all.iter().find(|one| one.row == row && one.x == x);
+        found.map(|one| &one.cost)
     }
 
     /// A row's figures, least `x` first.
-    pub fn row(&self, row: &str) -> Vec<&Figure> {
-        let mut figures: Vec<_> = self.all.iter().filter(|one| one.row == row).collect();
-        figures.sort_by_key(|one| one.x);
+    pub fn row(&self, row: &str) -> Vec<(u32, &Cost)> {
+        let rows = self.all.iter().filter(|one| one.row == row);
+        let mut figures: Vec<_> = rows.map(|one| (one.x, &one.cost)).collect();
+        figures.sort_by_key(|(x, _)| *x);
         figures
     }
 
@@ -179,11 +185,10 @@ pub mod tests {
 
     use super::*;
 
-    /// Figures of these rows: chart, row, number, turns, times, the middle one of which is their median.
+    /// Figures of these rows: chart, row, number, turns, times.
     pub fn read(rows: &[(&str, &str, u32, u64, &[f64])]) -> Figures {
         let rows = rows.iter().map(|(chart, row, x, turns, times)| {
-            let ns = times[times.len() / 2];
-            json!({ "chart": chart, "row": row, "x": x, "ns": ns, "turns": turns, "times": times })
+            json!({ "chart": chart, "row": row, "x": x, "turns": turns, "times": times })
         });
         let rows: Vec<_> = rows.collect();
         let json = json!({ "machine": "M", "verified": "", "scale": [], "rows": rows });
@@ -200,7 +205,7 @@ pub mod tests {
         let of = |row| figures.of(row, 1).unwrap();
         assert_eq!(of("TUN").to(of("DR")), 2.0);
         assert_eq!(of("DR, new").to(of("DR")), 1.5);
-        assert_eq!(of("TUN").to(&Figure::stated(50.0)), 0.5);
+        assert_eq!(of("TUN").to(&Cost::stated(50.0)), 0.5);
     }
 
     #[test]
@@ -210,11 +215,8 @@ pub mod tests {
             ("new", "DR", 4096, 1, &[10.0]),
             ("new", "NAT", 4096, 1, &[30.6]),
         ]);
-        let row: Vec<_> = figures
-            .row("DR")
-            .iter()
-            .map(|one| (one.x, one.ns))
-            .collect();
+        let row = figures.row("DR").into_iter();
+        let row: Vec<_> = row.map(|(x, cost)| (x, cost.ns)).collect();
         assert_eq!(row, [(4096, 10.0), (65_536, 20.4)]);
         let text = figures.tables();
         let table = "| new connections | 4096 opened | 65536 opened |\n|---|---:|---:|\n\

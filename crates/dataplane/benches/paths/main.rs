@@ -126,11 +126,10 @@ impl Bench<'_> {
 
     /// Notes the times of a row: each with those of the same number of all rows that went by the same turns.
     fn note(&mut self, turns: usize, chart: &str, row: &str, x: u32, times: Vec<f64>) {
-        let ns = rig::median(times.clone());
+        self.rows
+            .push(json!({ "chart": chart, "row": row, "x": x, "turns": turns, "times": times }));
+        let ns = rig::median(times);
         eprintln!("{chart:11} {x:>9}  {row:34} {ns:8.1} ns");
-        self.rows.push(
-            json!({ "chart": chart, "row": row, "x": x, "ns": ns, "turns": turns, "times": times }),
-        );
     }
 
     /// Measures the rows of these paths that are wanted, by turns.
