@@ -4,13 +4,14 @@
 use aya_ebpf::bindings::BPF_F_MMAPABLE;
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, HashMap, LruHashMap, ProgramArray, RingBuf};
+use pointsman_core::addr::Address;
 use pointsman_core::conn::{Hints, Set};
 use pointsman_core::director::call;
 use pointsman_core::fragment::{FRAGMENTS, FragmentId, RING};
 use pointsman_core::layout::{
     CallId, Control, DROP_SLOTS, Egress, LOCALITIES, MAX_CALL_IDS, MAX_EGRESS, MAX_MARK_RULES,
-    MAX_SCHEDULE_WORDS, MAX_SERVERS, MAX_SERVICES, MarkRule, Runtime, ServerRecord, ServiceId,
-    ServiceRecord, Stats, Wanted, Wide,
+    MAX_SCHEDULE_WORDS, MAX_SERVERS, MAX_SERVICES, MAX_WIDE_LOCALS, MarkRule, Runtime,
+    ServerRecord, ServiceId, ServiceRecord, Stats, Wanted, Wide,
 };
 use pointsman_core::locality;
 
@@ -48,6 +49,9 @@ pub static SERVERS: Array<ServerRecord> = Array::with_max_entries(MAX_SERVERS, B
 /// Scheduling tables.
 #[map]
 pub static SCHEDULES: Array<u64> = Array::with_max_entries(MAX_SCHEDULE_WORDS, BPF_F_MMAPABLE);
+/// Local addresses of IPv6, each written once.
+#[map]
+pub static WIDE_LOCALS: Array<Address> = Array::with_max_entries(MAX_WIDE_LOCALS, BPF_F_MMAPABLE);
 /// What lblc and lblcr remember.
 #[map]
 pub static LOCALITY: Array<locality::Entry> = Array::with_max_entries(LOCALITIES, BPF_F_MMAPABLE);

@@ -24,6 +24,7 @@ use pointsman_core::{
 use crate::maps::{
     CALL_IDS, CONNECTIONS, CONTROLS, DROPS, EGRESS, EGRESS_IDS, FRAGMENT_PORTS, HINTS, LOCALITY,
     MARK_RULES, RUNTIME, SCHEDULES, SERVERS, SERVICE_IDS, SERVICES, STATS, WANTED, WIDE,
+    WIDE_LOCALS,
 };
 use crate::route;
 
@@ -128,6 +129,11 @@ impl<C> Tables for Kernel<'_, C> {
         SCHEDULES
             .get_ptr(index)
             .map(|word| unsafe { word.read_volatile() })
+    }
+
+    #[inline(always)]
+    fn wide_local(&self, index: u32) -> Option<*const Address> {
+        WIDE_LOCALS.get_ptr(index)
     }
 
     #[inline(always)]

@@ -479,9 +479,11 @@ pub(crate) unsafe fn first_word<T: Tables>(
     }
     let child = if special.child { FLAG_CHILD } else { 0 };
     let word = Word::new(class, no_output | inactive | child, state, kind);
-    // Of NAT of both ends the slot would have to tell more addresses.
+    let fullnat = forward::is_fullnat(method);
     // SAFETY: passed on to the caller.
-    let at_vip = wide && !forward::is_fullnat(method) && unsafe { wide::is_at_vip(wanted, server) };
+    let at_vip = wide
+        && method != forward::FULLNAT_CROSS
+        && unsafe { wide::is_at_vip(wanted, server, fullnat) };
     Some(word.at_vip(at_vip))
 }
 
@@ -686,7 +688,9 @@ unsafe fn write_request<T: Tables>(
         } else {
             u64::from(source) | u64::from(destination) << 32
         };
-        let rport = if forward::translates(method) {
+        let rport = if fullnat && word.is_at_vip() {
+            (*wanted).local_index
+        } else if forward::translates(method) {
             (*wanted).rport
         } else {
             u32::from(key.dport().raw())

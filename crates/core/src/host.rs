@@ -328,6 +328,8 @@ pub trait Tables {
     fn server(&self, index: u32) -> Option<*mut ServerRecord>;
     /// A word of the scheduling tables.
     fn schedule_word(&self, index: u32) -> Option<u64>;
+    /// An IPv6 address that FULLNAT has in a client's place; one that stays while the maps do.
+    fn wide_local(&self, index: u32) -> Option<*const Address>;
     /// Number of this CPU.
     fn cpu(&self) -> u32;
     /// An entry of what lblc and lblcr remember.

@@ -9,7 +9,7 @@ use crate::atomic;
 use crate::parse::Flow;
 
 /// Version of this layout, kept in [`Runtime::version`].
-pub const VERSION: u32 = 9;
+pub const VERSION: u32 = 10;
 
 /// Slots in one set of the connection table.
 pub const WAYS: u32 = 8;
@@ -21,6 +21,8 @@ pub const MAX_SERVICES: u32 = 16_384;
 pub const MAX_SERVERS: u32 = 131_072;
 /// Words of scheduling tables, over all services.
 pub const MAX_SCHEDULE_WORDS: u32 = 1 << 21;
+/// IPv6 addresses that FULLNAT has had in a client's place.
+pub const MAX_WIDE_LOCALS: u32 = 65_536;
 /// Addresses that lblc and lblcr remember, over all services.
 pub const LOCALITIES: u32 = 65_536;
 /// Native mark rules a director holds.
@@ -467,6 +469,8 @@ pub struct Wanted {
     pub rport: u32,
     /// Address that a server by FULLNAT shall see as its client.
     pub local: Address,
+    /// Its place among those of IPv6.
+    pub local_index: u32,
     /// Its port, raw.
     pub lport: u32,
     /// `KIND_*` the connection shall have besides what follows from its server.

@@ -7,9 +7,9 @@
 //! Addresses and ports are gone through in an order of each server's own, one after the other: the
 //! next one has been free for the longest time.
 
-use crate::addr::Address;
 use crate::atomic;
 use crate::conn::{self, Key, NO_SLOT};
+use crate::connect;
 use crate::drop::Drop;
 use crate::host::Tables;
 use crate::layout::{SERVER_IPV6, ServerRecord, Wanted};
@@ -28,7 +28,8 @@ const FEW: u32 = 8;
 
 /// Where a service's local addresses lie among the words of the scheduling tables, as one word, so that a
 /// packet sees the old ones or the new: offset in bits 0..32, number of IPv4 addresses in bits 32..48, of
-/// IPv6 addresses in bits 48..64. IPv4 addresses come first, one a word; IPv6 addresses take two words.
+/// IPv6 addresses in bits 48..64. Each is a word: IPv4 addresses, then places of IPv6 addresses among
+/// [`Tables::wide_local`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pool(pub u64);
 
@@ -58,7 +59,7 @@ impl Pool {
 
     /// Words it takes.
     pub const fn words(self) -> u32 {
-        self.v4() + 2 * self.v6()
+        self.v4() + self.v6()
     }
 
     /// How many there are of a family.
@@ -160,35 +161,28 @@ fn place(turn: u32, addresses: u32, server: u32, seed: u64) -> (u32, u32) {
 /// Puts an address of the pool where the connection is made from.
 #[inline(always)]
 fn put<T: Tables>(tables: &T, wanted: *mut Wanted, pool: Pool, wide: bool, which: u32) -> bool {
-    let at = if wide {
-        pool.offset() + pool.v4() + 2 * which
-    } else {
-        pool.offset() + which
-    };
-    let Some(first) = tables.schedule_word(at) else {
+    let first = if wide { pool.v4() } else { 0 };
+    let Some(word) = tables.schedule_word(pool.offset() + first + which) else {
         return false;
     };
-    let second = if wide {
-        tables.schedule_word(at + 1).unwrap_or(0)
-    } else {
-        0
-    };
-    // SAFETY: the wanted record is this CPU's.
+    let word = word as u32;
+    // SAFETY: the wanted record is this CPU's, the address lies in the map.
     unsafe {
-        let local = &raw mut (*wanted).local.0;
-        atomic::store(&raw mut (*local)[0], first as u32);
-        atomic::store(&raw mut (*local)[1], (first >> 32) as u32);
-        atomic::store(&raw mut (*local)[2], second as u32);
-        atomic::store(&raw mut (*local)[3], (second >> 32) as u32);
+        let local = &raw mut (*wanted).local;
+        if wide {
+            let Some(address) = tables.wide_local(word) else {
+                return false;
+            };
+            connect::copy(local, address);
+            (*wanted).local_index = word;
+        } else {
+            atomic::store(&raw mut (*local).0[0], word);
+            for i in 1..4 {
+                atomic::store(&raw mut (*local).0[i], 0);
+            }
+        }
     }
     true
-}
-
-/// The words that an address takes in a pool.
-pub fn words(address: &Address, wide: bool) -> impl Iterator<Item = u64> {
-    let [a, b, c, d] = address.0.map(u64::from);
-    let words = [a | b << 32, c | d << 32];
-    words.into_iter().take(if wide { 2 } else { 1 })
 }
 
 /// The key of the replies of the wanted connection by FULLNAT.

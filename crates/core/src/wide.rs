@@ -80,13 +80,22 @@ unsafe fn differ_from(there: *const u64, kept: *const Address) -> u64 {
     unsafe { (get(there) ^ atomic::load(kept)) | (get(there.add(1)) ^ atomic::load(kept.add(1))) }
 }
 
-/// Whether the wanted connection's packets are for the VIP of this real server.
+/// Whether the wanted connection is for the VIP of this real server, and by FULLNAT, whether it is for the port that
+/// follows from its packets: see [`Word::is_at_vip`].
 ///
 /// # Safety
 /// `wanted` is this CPU's record, `server` lives as long as the maps.
 #[inline(always)]
-pub(crate) unsafe fn is_at_vip(wanted: *const Wanted, server: *const ServerRecord) -> bool {
+pub(crate) unsafe fn is_at_vip(
+    wanted: *const Wanted,
+    server: *const ServerRecord,
+    fullnat: bool,
+) -> bool {
     let mut differ = 0;
+    if fullnat {
+        // SAFETY: passed on to the caller.
+        differ = unsafe { (*wanted).rport ^ rport(server, (*wanted).flow.key.ports) };
+    }
     for i in 0..4 {
         // SAFETY: passed on to the caller.
         differ |=
@@ -95,7 +104,20 @@ pub(crate) unsafe fn is_at_vip(wanted: *const Wanted, server: *const ServerRecor
     differ == 0
 }
 
-/// What the packets of a slot become.
+/// The port at which a real server gets what comes with these ports, as [`crate::conn::Key::ports`]: its own, if it has one.
+///
+/// # Safety
+/// `server` lives as long as the maps.
+#[inline(always)]
+pub unsafe fn rport(server: *const ServerRecord, ports: u32) -> u32 {
+    // SAFETY: passed on to the caller.
+    match unsafe { atomic::load(&raw const (*server).rport).raw() } {
+        0 => ports >> 16,
+        own => u32::from(own),
+    }
+}
+
+/// What the packets of a slot become, by [`crate::conn::Slot::new_ports`] and what lies elsewhere.
 #[inline(always)]
 pub(crate) fn rewrite_of<T: Tables>(
     tables: &T,
@@ -105,18 +127,26 @@ pub(crate) fn rewrite_of<T: Tables>(
     server: u32,
     ports: u32,
 ) -> Option<RewriteWide> {
-    // SAFETY: server records live as long as the maps, the record lies in the map.
-    let (source, destination) = unsafe {
-        // What an error quotes has both ends to change.
-        if word.is_at_vip() && flow.inner == 0 && (word.kind() & KIND_METHOD) as u8 == forward::NAT
-        {
+    let method = (word.kind() & KIND_METHOD) as u8;
+    // SAFETY: server records live as long as the maps, the records lie in the maps.
+    let (source, destination, ports) = unsafe {
+        if word.is_at_vip() && forward::is_fullnat(method) {
             let server = tables.server(server)?;
-            (&raw const (*server).vip, &raw const (*server).rip)
+            (
+                tables.wide_local(ports >> 16)?,
+                &raw const (*server).rip,
+                ports & 0xffff | rport(server, flow.key.ports) << 16,
+            )
+        // What an error quotes has both ends to change.
+        } else if word.is_at_vip() && method == forward::NAT && flow.inner == 0 {
+            let server = tables.server(server)?;
+            (&raw const (*server).vip, &raw const (*server).rip, ports)
         } else {
             let wide = tables.wide(slot)?;
             (
                 &raw const (*wide).new_source,
                 &raw const (*wide).new_destination,
+                ports,
             )
         }
     };

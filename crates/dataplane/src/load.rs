@@ -17,7 +17,7 @@ use pointsman_core::drop::Drop;
 use pointsman_core::host::Tables as _;
 use pointsman_core::layout::{
     CallId, DROP_SLOTS, LOCALITIES, MAX_EGRESS, MAX_MARK_RULES, MAX_SCHEDULE_WORDS, MAX_SERVERS,
-    MAX_SERVICES, Runtime, ServiceId, VERSION, WAYS,
+    MAX_SERVICES, MAX_WIDE_LOCALS, Runtime, ServiceId, VERSION, WAYS,
 };
 
 use crate::attach::{self, Attached};
@@ -31,7 +31,7 @@ use crate::{Attachment, DropCount, Error, Hook, HookChoice, Interface, object};
 const BPF_F_MMAPABLE: u32 = 1 << 10;
 
 /// The maps of the object that are pinned.
-const MAPS: [&str; 19] = [
+const MAPS: [&str; 20] = [
     "RUNTIME",
     "CONNECTIONS",
     "HINTS",
@@ -42,6 +42,7 @@ const MAPS: [&str; 19] = [
     "SERVICES",
     "SERVERS",
     "SCHEDULES",
+    "WIDE_LOCALS",
     "LOCALITY",
     "STATS",
     "DROPS",
@@ -551,6 +552,7 @@ fn map_all(ebpf: &mut Ebpf, pin_dir: &Path, sets: u32, cpus: u32) -> Result<Maps
         services: mapped(ebpf, "SERVICES", MAX_SERVICES)?,
         servers: mapped(ebpf, "SERVERS", MAX_SERVERS)?,
         schedules: mapped(ebpf, "SCHEDULES", MAX_SCHEDULE_WORDS)?,
+        wide_locals: mapped(ebpf, "WIDE_LOCALS", MAX_WIDE_LOCALS)?,
         locality: mapped(ebpf, "LOCALITY", LOCALITIES)?,
         stats: mapped(ebpf, "STATS", cpus * MAX_SERVERS)?,
         drops: mapped(ebpf, "DROPS", (cpus + 1) * DROP_SLOTS)?,

@@ -22,7 +22,7 @@ pub struct Slot {
     pub new_addresses: u64,
     /// [`Key::ports`].
     pub ports: u32,
-    /// Ports the packet leaves with, like `ports`.
+    /// Ports the packet leaves with, like `ports`. Of IPv6 by FULLNAT see [`Word::is_at_vip`].
     pub new_ports: u32,
     /// A [`Word`]: protocol, flags, state, kind; changed as one.
     pub word: u32,
@@ -225,7 +225,8 @@ impl Word {
     }
     /// Whether the slot and its real server tell an IPv6 connection's addresses, so that those beside the slot need
     /// not be read: `new_addresses` is the first half of the client's, whose second half follows from the key; the
-    /// other one is the VIP, or of replies the RIP, of the real server.
+    /// other one is the VIP, or of replies the RIP, of the real server. By FULLNAT, of requests alone: for the port
+    /// of the server, which is known, `new_ports` has the place of the local address.
     #[inline(always)]
     pub fn is_at_vip(self) -> bool {
         self.0 & AT_VIP != 0

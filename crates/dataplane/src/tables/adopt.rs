@@ -24,6 +24,7 @@ use super::{Server, Service, Tables, address, counters, services};
 impl Tables {
     /// Rebuilds the index from the tables. Counters go on, rates start from zero.
     pub(super) fn adopt(&mut self) {
+        self.adopt_wide_locals();
         self.adopt_services();
         self.adopt_servers();
         for index in 0..self.services.len() as u32 {

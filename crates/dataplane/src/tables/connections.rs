@@ -8,6 +8,7 @@ use pointsman_core::forward;
 use pointsman_core::host::Tables as _;
 use pointsman_core::layout::{SERVER_IPV6, Wide};
 use pointsman_core::proto::{self, ANY, BASE, SCTP, TCP, TEMPLATE, UDP, WIDE};
+use pointsman_core::wide::rport;
 use pointsman_model::{ConnectionState, ConnectionView, EngineData, Protocol, validate};
 
 use super::maps::Maps;
@@ -115,7 +116,12 @@ fn destination(maps: &Maps, index: u32, slot: &Slot, addresses: &Wide) -> Socket
     let word = Word(slot.word);
     let new = (slot.new_ports >> 16) as u16;
     if let Some((_, server)) = new_ends(maps, index, slot) {
-        return socket(server, new);
+        let port = match maps.server(slot.server) {
+            // SAFETY: the record lies in the map.
+            Some(record) if word.is_at_vip() => unsafe { rport(record, slot.ports) as u16 },
+            _ => new,
+        };
+        return socket(server, port);
     }
     if !word.is_template() && (word.kind() & KIND_METHOD) as u8 == forward::NAT {
         let ipv6 = word.proto() & WIDE != 0;

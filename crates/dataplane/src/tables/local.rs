@@ -2,7 +2,9 @@
 
 use std::net::IpAddr;
 
-use pointsman_core::local::{Pool, words};
+use pointsman_core::addr::Address;
+use pointsman_core::layout::MAX_WIDE_LOCALS;
+use pointsman_core::local::Pool;
 use pointsman_model::{Error, ServiceKey, validate};
 
 use super::arena::Block;
@@ -42,9 +44,13 @@ impl Tables {
     /// Writes the new pool beside the old one, then tells packets of it by one word.
     fn set_local_addresses(&mut self, index: u32, addresses: Vec<IpAddr>) -> Result<(), Error> {
         let of = |wide: bool| addresses.iter().filter(move |a| a.is_ipv6() == wide);
-        let block = match addresses.len() {
+        let words = of(false)
+            .chain(of(true))
+            .map(|address| self.local_word(*address))
+            .collect::<Result<Vec<_>, _>>()?;
+        let block = match words.len() {
             0 => None,
-            _ => Some(self.arena.take(addresses.len() + of(true).count())?),
+            _ => Some(self.arena.take(words.len())?),
         };
         let mut pool = Pool(0);
         if let Some(block) = block {
@@ -53,10 +59,7 @@ impl Tables {
                 of(false).count() as u16,
                 of(true).count() as u16,
             );
-            let shared = [false, true].into_iter().flat_map(|wide| {
-                of(wide).flat_map(move |a| words(&address::shared(*a), wide).collect::<Vec<_>>())
-            });
-            for (at, word) in (block.offset..).zip(shared) {
+            for (at, word) in (block.offset..).zip(words) {
                 self.maps.schedules.write(at, word);
             }
         }
@@ -72,6 +75,32 @@ impl Tables {
         Ok(())
     }
 
+    /// What stands for an address in a pool. One of IPv6 gets a place of its own, which it keeps: connections name it.
+    fn local_word(&mut self, address: IpAddr) -> Result<u64, Error> {
+        let shared = address::shared(address);
+        if address.is_ipv4() {
+            return Ok(shared.0[0].into());
+        }
+        let next = self.wide_locals.len() as u32;
+        let place = *self.wide_locals.entry(shared).or_insert(next);
+        if place == MAX_WIDE_LOCALS {
+            self.wide_locals.remove(&shared);
+            return Err(Error::NoRoom(format!(
+                "there were {MAX_WIDE_LOCALS} IPv6 addresses in pools since the tables were made"
+            )));
+        }
+        self.maps.wide_locals.write(place, shared);
+        Ok(place.into())
+    }
+
+    /// Reads back which places IPv6 addresses have.
+    pub(super) fn adopt_wide_locals(&mut self) {
+        let places = 0..MAX_WIDE_LOCALS;
+        let addresses = places.map_while(|place| self.maps.wide_locals.read(place));
+        let taken = addresses.take_while(|address| *address != Address::NONE);
+        self.wide_locals = taken.zip(0..).collect();
+    }
+
     /// Reads a pool back: its addresses, IPv4 first, and the words they lie in.
     pub(super) fn read_pool(&self, pool: Pool) -> (Vec<IpAddr>, Option<Block>) {
         if pool.words() == 0 {
@@ -79,12 +108,9 @@ impl Tables {
         }
         let word = |at: u32| self.maps.schedules.read(pool.offset() + at).unwrap_or(0);
         let v4 = (0..pool.v4()).map(|i| IpAddr::from((word(i) as u32).to_ne_bytes()));
-        let v6 = (0..pool.v6()).map(|i| {
-            let at = pool.v4() + 2 * i;
-            let mut octets = [0; 16];
-            octets[..8].copy_from_slice(&word(at).to_ne_bytes());
-            octets[8..].copy_from_slice(&word(at + 1).to_ne_bytes());
-            IpAddr::from(octets)
+        let v6 = (pool.v4()..pool.words()).filter_map(|i| {
+            let shared = self.maps.wide_locals.read(word(i) as u32)?;
+            Some(address::ip(shared, true))
         });
         let block = Block {
             offset: pool.offset(),

@@ -5,14 +5,15 @@ use std::collections::HashMap;
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use pointsman_core::addr::Address;
 use pointsman_core::conn::{Hints, Set};
 use pointsman_core::drop::Drop;
 use pointsman_core::fragment::{FRAGMENTS, FragmentId};
 use pointsman_core::host;
 use pointsman_core::layout::{
     CallId, Control, DROP_SLOTS, Egress, LOCALITIES, MAX_EGRESS, MAX_MARK_RULES,
-    MAX_SCHEDULE_WORDS, MAX_SERVERS, MAX_SERVICES, MarkRule, Runtime, ServerRecord, ServiceId,
-    ServiceRecord, Stats, WAYS, Wanted, Wide,
+    MAX_SCHEDULE_WORDS, MAX_SERVERS, MAX_SERVICES, MAX_WIDE_LOCALS, MarkRule, Runtime,
+    ServerRecord, ServiceId, ServiceRecord, Stats, WAYS, Wanted, Wide,
 };
 use pointsman_core::locality;
 
@@ -83,6 +84,8 @@ pub struct Maps {
     pub servers: Mapped<ServerRecord>,
     /// Scheduling tables.
     pub schedules: Mapped<u64>,
+    /// Local addresses of IPv6, each written once.
+    pub wide_locals: Mapped<Address>,
     /// What lblc and lblcr remember.
     pub locality: Mapped<locality::Entry>,
     /// Counters, a stripe for each CPU.
@@ -120,6 +123,7 @@ impl Maps {
             services: Mapped::in_memory(MAX_SERVICES),
             servers: Mapped::in_memory(MAX_SERVERS),
             schedules: Mapped::in_memory(MAX_SCHEDULE_WORDS),
+            wide_locals: Mapped::in_memory(MAX_WIDE_LOCALS),
             locality: Mapped::in_memory(LOCALITIES),
             stats: Mapped::in_memory(MAX_SERVERS),
             drops: Mapped::in_memory(2 * DROP_SLOTS),
@@ -202,6 +206,9 @@ impl host::Tables for Maps {
     }
     fn schedule_word(&self, index: u32) -> Option<u64> {
         self.schedules.read(index)
+    }
+    fn wide_local(&self, index: u32) -> Option<*const Address> {
+        self.wide_locals.at(index).map(<*mut Address>::cast_const)
     }
     fn locality(&self, index: u32) -> Option<*mut locality::Entry> {
         self.locality.at(index)

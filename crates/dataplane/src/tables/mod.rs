@@ -30,6 +30,7 @@ use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::net::IpAddr;
 use std::time::Instant;
 
+use pointsman_core::addr::Address;
 use pointsman_core::layout::{Runtime, ServiceId, Settings, VERSION, WAYS};
 use pointsman_core::proto::{SCTP_TIMEOUT, UDP_DEFAULT_SECS, UDP_TIMEOUT, sctp, tcp};
 use pointsman_model::{
@@ -62,6 +63,8 @@ pub struct Tables {
     next_server: u32,
     next_order: u32,
     arena: Arena,
+    /// Places of local addresses of IPv6.
+    wide_locals: HashMap<Address, u32>,
     /// VLAN devices and their parents, by interface index.
     vlan_devices: HashMap<u32, u32>,
     /// Interfaces XDP may send out of.
@@ -149,6 +152,7 @@ impl Tables {
             hz: runtime.hz.max(1),
             arena: Arena::new(maps.schedules.len()),
             maps,
+            wide_locals: HashMap::new(),
             services: Vec::new(),
             by_key: HashMap::new(),
             vips: HashMap::new(),

@@ -10,7 +10,9 @@ use pointsman_core::conn::{
 };
 use pointsman_core::forward;
 use pointsman_core::host::Tables as _;
-use pointsman_core::layout::{Control, ID_IPV4, ID_IPV6, ID_MARK4, ID_MARK6, WAYS, Wide};
+use pointsman_core::layout::{
+    Control, ID_IPV4, ID_IPV6, ID_MARK4, ID_MARK6, MAX_WIDE_LOCALS, WAYS, Wide,
+};
 use pointsman_core::proto::{ANY, SCTP, TCP, TEMPLATE, UDP, WIDE};
 use pointsman_model::{
     Encapsulation, Error, Family, Forwarding, MarkRule, Persistence, Protocol, SchedFlags,
@@ -981,4 +983,54 @@ fn changes_are_whole_for_packets() {
         }
         over.store(true, Ordering::Relaxed);
     });
+}
+
+#[test]
+fn local_addresses_keep_their_places() {
+    let mut tables = tables();
+    let addresses = ["10.0.0.1", "2001:db8::1", "2001:db8::2", "10.0.0.2"];
+    let addresses = addresses.map(|text| text.parse::<IpAddr>().unwrap());
+    let [_, first, second, _] = addresses;
+    let keys = ["192.0.2.1", "2001:db8::80"].map(|vip| address_key(Protocol::Tcp, vip, 80));
+    for key in keys {
+        tables.add_service(&service(key)).unwrap();
+        for address in addresses {
+            tables.add_local_address(&key, address).unwrap();
+        }
+    }
+    let place = |tables: &Tables, at| address::ip(tables.maps.wide_locals.read(at).unwrap(), true);
+    let of = |tables: &Tables, wanted| {
+        let all = tables.local_addresses();
+        let own = all.filter(|(key, _)| **key == wanted);
+        own.map(|(_, address)| address).collect::<Vec<_>>()
+    };
+    tables.delete_local_address(&keys[0], first).unwrap();
+    tables.delete_local_address(&keys[1], first).unwrap();
+    let mut tables = adopted(tables);
+    let [v4, _, _, other_v4] = addresses;
+    assert_eq!(of(&tables, keys[0]), [v4, other_v4, second]);
+    let third = "2001:db8::3".parse().unwrap();
+    for address in [third, first] {
+        tables.add_local_address(&keys[0], address).unwrap();
+    }
+    assert_eq!(
+        [0, 1, 2].map(|at| place(&tables, at)),
+        [first, second, third]
+    );
+    assert_eq!(
+        of(&tables, keys[0]),
+        [v4, other_v4, second, third, first],
+        "as they were added, but for what a restart sorts"
+    );
+    for at in 3..MAX_WIDE_LOCALS {
+        tables.maps.wide_locals.write(at, Address([at, 0, 0, 1]));
+    }
+    let mut tables = adopted(tables);
+    let new = "2001:db8::4".parse().unwrap();
+    for _ in 0..2 {
+        let refused = tables.add_local_address(&keys[0], new);
+        assert!(matches!(refused, Err(Error::NoRoom(_))), "{refused:?}");
+    }
+    assert_eq!(of(&tables, keys[0]), [v4, other_v4, second, third, first]);
+    tables.add_local_address(&keys[1], first).unwrap();
 }

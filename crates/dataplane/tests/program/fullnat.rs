@@ -2,9 +2,10 @@
 
 use std::collections::HashSet;
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 
 use pointsman_core::local::{FIRST_PORT, PORTS};
-use pointsman_model::{ClientAddress, Protocol, ServerSpec};
+use pointsman_model::{ClientAddress, Persistence, Protocol, ServerSpec, ServiceSpec};
 
 use crate::frame::{ACK, FIN, RST, SYN};
 use crate::packet::Packet;
@@ -132,11 +133,40 @@ fn both_ends_are_translated_and_replies_undone() {
                     for port in 1002..1010 {
                         assert_eq!(open(s, &net, port).ip(), net.local(1));
                     }
+                    s.tables().add_local_address(&key, net.local(2)).unwrap();
                     for (local, port) in [(first, 1000), (second, 1001)] {
                         let reply = Packet::tcp(net.rs(0, 8080), local, SYN | ACK, b"");
                         let back = s.behind(&reply).sent_to(CLIENT_MAC);
                         assert_eq!(back.sockets().1, net.client(port), "what is open goes on");
+                        let ack = Packet::tcp(net.client(port), net.vip(80), ACK, b"");
+                        let there = s.in_front(&ack).sent_to(mac_of(net.rs[0]));
+                        assert_eq!(there.sockets(), (local, net.rs(0, 8080)));
                     }
+                },
+            );
+            world.play(
+                &format!("{family}: a server's port is for the service's only"),
+                Hooks::Agree,
+                |s| {
+                    let spec = ServiceSpec {
+                        persistence: Some(Persistence {
+                            timeout_secs: NonZeroU32::new(300).unwrap(),
+                        }),
+                        ..service(Protocol::Tcp, net.vip(0))
+                    };
+                    s.serve(&spec, &[net.fullnat(0, 8080)]);
+                    let key = spec.key;
+                    s.tables().add_local_address(&key, net.local(0)).unwrap();
+                    set_turn(s, 0);
+                    for flags in [SYN, ACK] {
+                        let packet = Packet::tcp(net.client(1000), net.vip(443), flags, b"");
+                        let sent = s.in_front(&packet).sent_to(mac_of(net.rs[0]));
+                        sent.check().unwrap();
+                        assert_eq!(sent.sockets().1, net.rs(0, 443));
+                    }
+                    let views = s.tables().connections();
+                    let ours = views.iter().find(|view| !view.template).unwrap();
+                    assert_eq!(ours.destination, net.rs(0, 443));
                 },
             );
             world.play(
@@ -196,7 +226,7 @@ fn both_ends_are_translated_and_replies_undone() {
 }
 
 /// Goes back to a server's first address and port.
-fn set_turn(s: &mut Stage<'_>, turn: u32) {
+pub fn set_turn(s: &mut Stage<'_>, turn: u32) {
     let maps = s.tables().maps();
     for server in 0..512 {
         if let Some(at) = maps.servers.at(server) {

@@ -4,9 +4,10 @@
 use std::net::{Ipv6Addr, SocketAddr};
 
 use pointsman_core::conn::Key;
-use pointsman_model::{Forwarding, Protocol};
+use pointsman_model::{Forwarding, Protocol, ServiceSpec};
 
 use crate::frame::{ACK, SYN, TCP};
+use crate::fullnat::set_turn;
 use crate::packet::{ICMP6, Packet};
 use crate::world::{
     BACK_MAC, CLIENT_MAC, CLIENT6, DIP6, FRONT_MAC, Hooks, NET6, OTHER_VIP6, RS1_6, STAYS_HERE,
@@ -386,16 +387,26 @@ fn what_is_not_balanced_passes_untouched() {
     });
 }
 
+/// Gives a service the local address that its servers by FULLNAT need.
+fn add_local_address(s: &mut Stage<'_>, spec: &ServiceSpec) {
+    let address = NET6.local(0);
+    s.tables().add_local_address(&spec.key, address).unwrap();
+    set_turn(s, 0);
+}
+
 #[test]
 fn clients_whose_addresses_have_the_same_key_are_kept_apart() {
     World::with(|world| {
         let methods = [
             (NET6.direct(0, 80), "slot-reused"),
             (NET6.nat(0, 80), "tuple-busy"),
+            (NET6.fullnat(0, 80), "slot-reused"),
         ];
         for (server, reason) in methods {
             world.play("the second one is refused", Hooks::Agree, |s| {
-                s.serve(&service(Protocol::Tcp, NET6.vip(80)), &[server]);
+                let spec = service(Protocol::Tcp, NET6.vip(80));
+                s.serve(&spec, &[server]);
+                add_local_address(s, &spec);
                 // A product with zero is zero, whatever the other factor.
                 let [first, second] = s.tables().maps().runtime.read(0).unwrap().seed;
                 assert_eq!(
@@ -443,10 +454,12 @@ fn of_the_same_key(s: &mut Stage<'_>, like: Ipv6Addr, to: [Ipv6Addr; 2], begin: 
 #[test]
 fn connections_to_two_vips_under_one_key_are_kept_apart() {
     World::with(|world| {
-        for server in [NET6.direct(0, 80), NET6.nat(0, 80)] {
+        for server in [NET6.direct(0, 80), NET6.nat(0, 80), NET6.fullnat(0, 80)] {
             world.play("the second one is refused", Hooks::Agree, |s| {
                 let vips = [VIP6, OTHER_VIP6].map(|vip| SocketAddr::new(vip.into(), 80));
-                s.serve(&service(Protocol::Tcp, vips[0]), &[server]);
+                let spec = service(Protocol::Tcp, vips[0]);
+                s.serve(&spec, &[server]);
+                add_local_address(s, &spec);
                 s.serve(&service(Protocol::Tcp, vips[1]), &[NET6.direct(1, 80)]);
                 let like = of_the_same_key(s, CLIENT6, [VIP6, OTHER_VIP6], 0);
                 let other = SocketAddr::new(like.into(), 40000);

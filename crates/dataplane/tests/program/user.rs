@@ -246,6 +246,9 @@ impl<const HANDS_UP: bool> host::Tables for User<'_, HANDS_UP> {
     fn schedule_word(&self, index: u32) -> Option<u64> {
         self.maps().schedule_word(index)
     }
+    fn wide_local(&self, index: u32) -> Option<*const Address> {
+        self.maps().wide_local(index)
+    }
     fn locality(&self, index: u32) -> Option<*mut locality::Entry> {
         self.maps().locality(index)
     }
