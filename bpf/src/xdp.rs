@@ -121,6 +121,11 @@ impl Packet for Frame<'_> {
     }
 
     #[inline(always)]
+    fn make_room(&mut self, len: usize, _outer: Version, _shell: Shell) -> Option<()> {
+        self.adjust_head(-(len as i32))
+    }
+
+    #[inline(always)]
     unsafe fn insert(&mut self, at: usize, len: u32, scratch: *mut u8) -> Option<()> {
         // What lies before the room moves forward.
         let before = masked::<0xff>(at);

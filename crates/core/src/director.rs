@@ -15,7 +15,7 @@ use crate::drop::Drop;
 use crate::forward::fullnat::{self, Plan};
 use crate::forward::nat::{self, Rewrite};
 use crate::forward::{self, client, cross, direct, related, tunnel};
-use crate::host::{Host, Packet, Tables, put};
+use crate::host::{Host, Packet, Tables};
 use crate::icmp;
 use crate::layout::{Egress, NextHop, Runtime};
 use crate::next_hop::{Refreshed, Way};
@@ -574,7 +574,7 @@ fn forward<H: Host, P: Packet, M: Mode>(
     match way {
         Way::Neighbour(hop) => {
             // SAFETY: egress entries live as long as the maps.
-            unsafe { address(packet, hop, egress) }.ok_or(Drop::Internal)?;
+            unsafe { forward::address(packet, hop, egress) }.ok_or(Drop::Internal)?;
             Ok(Verdict::Send(egress, flow.l3 != ethernet::LEN))
         }
         Way::Kernel(ifindex, next) => Ok(Verdict::Resolve(ifindex, next)),
@@ -582,26 +582,6 @@ fn forward<H: Host, P: Packet, M: Mode>(
         Way::Local if kind & KIND_TO_LOOPBACK != 0 => Ok(Verdict::Loopback),
         Way::Local => Ok(Verdict::Stack),
     }
-}
-
-/// Writes link-layer addresses: of the next hop, and of the interface that leads there.
-///
-/// # Safety
-/// `egress` is an entry.
-#[inline(always)]
-pub(crate) unsafe fn address<P: Packet>(
-    packet: &mut P,
-    hop: NextHop,
-    egress: *const Egress,
-) -> Option<()> {
-    let header = packet.pointer::<[u16; 6]>(0)?;
-    // SAFETY: passed on to the caller; pointer() checked the bounds.
-    unsafe {
-        let own = Egress::own(egress);
-        put(header.cast(), hop.way >> 16 | own << 48);
-        put(header.cast::<u32>().add(2), (own >> 16) as u32);
-    }
-    Some(())
 }
 
 /// State, life and counters.

@@ -32,7 +32,7 @@ use crate::sip;
 use crate::track;
 use crate::wire::checksum::{self, Diff, Pseudo};
 use crate::wire::icmp4::Message;
-use crate::wire::sctp;
+use crate::wire::{ethernet, sctp};
 
 /// What lies between outer and inner header of a tunnelled packet, as far as a kernel that cuts
 /// aggregates into segments has to know.
@@ -196,6 +196,12 @@ pub trait Packet: Sized {
     /// Makes room for `len` bytes at `l3`, where the caller will write a header of version `outer`
     /// and the `shell`. The EtherType stays as it is.
     fn push(&mut self, l3: usize, len: usize, outer: Version, shell: Shell) -> Option<()>;
+
+    /// As [`Packet::push`], of a frame without tags, whose link-layer header the caller will write, too.
+    #[inline(always)]
+    fn make_room(&mut self, len: usize, outer: Version, shell: Shell) -> Option<()> {
+        self.push(ethernet::LEN, len, outer, shell)
+    }
 
     /// Makes room for `bytes` (28 or 48) at `l3` and cuts the frame to `len` bytes after that.
     fn reshape(&mut self, l3: usize, bytes: u32, len: u32) -> Option<()>;

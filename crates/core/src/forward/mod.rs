@@ -9,6 +9,7 @@ pub mod related;
 pub mod tunnel;
 
 use crate::host::{Packet, get, put};
+use crate::layout::{Egress, NextHop};
 use crate::parse::Flow;
 use crate::wire::checksum::Diff;
 use crate::wire::{ipv4, ipv6};
@@ -41,6 +42,36 @@ pub const fn is_fullnat(method: u8) -> bool {
     method >= FULLNAT
 }
 
+/// Writes link-layer addresses: of the next hop, and of the interface that leads there.
+///
+/// # Safety
+/// `egress` is an entry.
+#[inline(always)]
+pub unsafe fn address<P: Packet>(
+    packet: &mut P,
+    hop: NextHop,
+    egress: *const Egress,
+) -> Option<()> {
+    let frame = packet.pointer::<[u16; 6]>(0)?;
+    // SAFETY: passed on to the caller; pointer() checked the bounds.
+    unsafe { address_frame(frame.cast(), hop, egress) };
+    Some(())
+}
+
+/// As [`address`].
+///
+/// # Safety
+/// `egress` is an entry, and there are 12 bytes at `frame`.
+#[inline(always)]
+unsafe fn address_frame(frame: *mut u8, hop: NextHop, egress: *const Egress) {
+    // SAFETY: passed on to the caller.
+    unsafe {
+        let own = Egress::own(egress);
+        put(frame.cast(), hop.way >> 16 | own << 48);
+        put(frame.cast::<u32>().add(2), (own >> 16) as u32);
+    }
+}
+
 /// Takes `step` off the time to live, which the protocol follows; what that changes in a sum.
 ///
 /// # Safety
@@ -70,15 +101,23 @@ pub fn decrement_hops<P: Packet>(packet: &mut P, flow: &Flow) -> Option<()> {
 /// header's sum becomes less (RFC 1141).
 #[inline(always)]
 pub fn decrement_ttl<P: Packet>(packet: &mut P, flow: &Flow) -> Option<()> {
-    let words = packet
-        .pointer::<[u16; 2]>(flow.l3 + ipv4::TTL)?
-        .cast::<u16>();
+    let words = packet.pointer::<[u16; 2]>(flow.l3 + ipv4::TTL)?;
     // SAFETY: pointer() checked the bounds; the checksum follows the protocol.
-    unsafe {
-        let ttl = words.cast::<u8>();
-        put(ttl, get(ttl).wrapping_sub(1));
-        let sum = u32::from(get(words.add(1))) + u32::from(0x0100u16.to_be());
-        put(words.add(1), (sum + ((sum + 1) >> 16)) as u16);
-    }
+    unsafe { decrement(words.cast()) };
     Some(())
+}
+
+/// As [`decrement_ttl`], of a header whose time to live is at `ttl`.
+///
+/// # Safety
+/// Time to live, protocol and checksum are there.
+#[inline(always)]
+unsafe fn decrement(ttl: *mut u8) {
+    // SAFETY: passed on to the caller.
+    unsafe {
+        put(ttl, get(ttl).wrapping_sub(1));
+        let checksum = ttl.add(2).cast::<u16>();
+        let sum = u32::from(get(checksum)) + u32::from(0x0100u16.to_be());
+        put(checksum, (sum + ((sum + 1) >> 16)) as u16);
+    }
 }

@@ -11,20 +11,59 @@
 
 use crate::addr::{Address, Be16};
 use crate::atomic;
-use crate::forward::decrement_ttl;
+use crate::forward::{address_frame, decrement, decrement_ttl};
 use crate::host::{Packet, Shell, Tables, put};
 use crate::inner::{self, Version};
-use crate::layout::{SERVER_IPV6, ServerRecord, TUNNEL_GRE, TUNNEL_GUE, TUNNEL_IPIP};
+use crate::layout::{
+    Egress, NextHop, SERVER_IPV6, ServerRecord, TUNNEL_GRE, TUNNEL_GUE, TUNNEL_IPIP,
+};
 use crate::mask::masked;
 use crate::parse::Flow;
 use crate::wire::checksum::{add, finish, finish_wide};
-use crate::wire::{gre, gue, ipv4, ipv6, tcp, udp};
+use crate::wire::{ethernet, gre, gue, ipv4, ipv6, tcp, udp};
 
 /// Wraps an IPv4 packet in an IPv4 packet and nothing else; `addresses` are the outer source (low half)
 /// and destination.
 #[inline(always)]
 pub fn forward<P: Packet>(packet: &mut P, flow: &Flow, addresses: u64) -> Option<()> {
     decrement_ttl(packet, flow)?;
+    let header = plain_header(packet, flow, addresses)?;
+    packet.push(flow.l3, ipv4::MIN_LEN, Version::V4, Shell::Ip)?;
+    packet.write(flow.l3, header)
+}
+
+/// As [`forward`], of a frame that [`crate::parse::plain`] knew, with its link-layer addresses.
+///
+/// # Safety
+/// `egress` is an entry.
+#[inline(always)]
+pub unsafe fn send<P: Packet>(
+    packet: &mut P,
+    flow: &Flow,
+    addresses: u64,
+    hop: NextHop,
+    egress: *const Egress,
+) -> Option<()> {
+    const OUTER: usize = ethernet::LEN;
+    const INNER: usize = OUTER + ipv4::MIN_LEN;
+    let header = plain_header(packet, flow, addresses)?;
+    packet.make_room(ipv4::MIN_LEN, Version::V4, Shell::Ip)?;
+    let frame = packet
+        .pointer::<[u8; INNER + ipv4::MIN_LEN]>(0)?
+        .cast::<u8>();
+    // SAFETY: pointer() checked the bounds; passed on to the caller.
+    unsafe {
+        address_frame(frame, hop, egress);
+        put(frame.add(ethernet::TYPE).cast(), ethernet::IPV4);
+        put(frame.add(OUTER).cast(), header);
+        decrement(frame.add(INNER + ipv4::TTL));
+    }
+    Some(())
+}
+
+/// The outer header of an IPv4 packet whose time to live is still what it came with.
+#[inline(always)]
+fn plain_header<P: Packet>(packet: &P, flow: &Flow, addresses: u64) -> Option<[u32; 5]> {
     let inner = Inner {
         version: Version::V4,
         header_len: flow.l4 - flow.l3,
@@ -38,15 +77,13 @@ pub fn forward<P: Packet>(packet: &mut P, flow: &Flow, addresses: u64) -> Option
     } else {
         distinction(packet, flow.l3, flow.l4)?
     };
-    let header = ipv4_header(
+    Some(ipv4_header(
         &inner,
         id,
         ipv4::MIN_LEN as u32 + inner.len,
         ipv4::IPIP,
         [addresses as u32, (addresses >> 32) as u32],
-    );
-    packet.push(flow.l3, ipv4::MIN_LEN, Version::V4, Shell::Ip)?;
-    packet.write(flow.l3, header)
+    ))
 }
 
 /// Wraps an IPv6 packet, whose hop limit has been lowered already, in an IPv6 packet and nothing else, for the
@@ -60,14 +97,53 @@ pub fn forward_wide<T: Tables, P: Packet>(
 ) -> Option<()> {
     let server = tables.server(server)?;
     packet.push(flow.l3, ipv6::LEN, Version::V6, Shell::Ip)?;
+    let header = packet.pointer::<[u64; 5]>(flow.l3)?;
+    // SAFETY: pointer() checked the bounds; server records live as long as the maps.
+    unsafe { write_wide(header.cast(), flow, server) };
+    Some(())
+}
+
+/// As [`forward_wide`], of a frame that [`crate::parse::plain_wide`] knew and whose hop limit has not been lowered,
+/// with its link-layer addresses.
+///
+/// # Safety
+/// `egress` is an entry.
+#[inline(always)]
+pub unsafe fn send_wide<T: Tables, P: Packet>(
+    tables: &T,
+    packet: &mut P,
+    flow: &Flow,
+    server: u32,
+    hop: NextHop,
+    egress: *const Egress,
+) -> Option<()> {
+    const OUTER: usize = ethernet::LEN;
+    const INNER: usize = OUTER + ipv6::LEN;
+    let server = tables.server(server)?;
+    packet.make_room(ipv6::LEN, Version::V6, Shell::Ip)?;
+    let frame = packet.pointer::<[u8; INNER + ipv6::LEN]>(0)?.cast::<u8>();
+    // SAFETY: pointer() checked the bounds; server records live as long as the maps; passed on to the caller.
+    unsafe {
+        address_frame(frame, hop, egress);
+        put(frame.add(ethernet::TYPE).cast(), ethernet::IPV6);
+        write_wide(frame.add(OUTER).cast(), flow, server);
+        put(frame.add(INNER + ipv6::HOP_LIMIT), flow.ttl.wrapping_sub(1));
+    }
+    Some(())
+}
+
+/// Writes the outer header of an IPv6 packet in an IPv6 packet.
+///
+/// # Safety
+/// There are 40 bytes at `header`, and `server` is a record in the table.
+#[inline(always)]
+unsafe fn write_wide(header: *mut u64, flow: &Flow, server: *const ServerRecord) {
     let tos = outer_tos(flow.tos);
     let [high, low] = flow.total_len.to_be_bytes();
     let hops = flow.ttl.wrapping_sub(1);
     let first = word([0x60 | tos >> 4, tos << 4, 0, 0]);
     let second = word([high, low, ipv6::IPV6, hops]);
-    let header = packet.pointer::<[u64; 5]>(flow.l3)?.cast::<u64>();
-    // SAFETY: pointer() checked the bounds; server records live as long as the maps, where both addresses lie
-    // at multiples of 8 bytes.
+    // SAFETY: passed on to the caller; both addresses lie at multiples of 8 bytes.
     unsafe {
         let source = (&raw const (*server).tunnel_source).cast::<u64>();
         let destination = (&raw const (*server).rip).cast::<u64>();
@@ -78,7 +154,6 @@ pub fn forward_wide<T: Tables, P: Packet>(
             put(header.add(3 + i), atomic::load(destination.add(i)));
         }
     }
-    Some(())
 }
 
 /// True for a server whose IPv4 packets [`forward`] wraps; or, with `wide`, whose IPv6 packets

@@ -151,27 +151,25 @@ fn established<H: Host, P: Packet, M: Mode>(
         return None;
     }
     director::account(host, runtime, found, word, server, flow, now);
-    let done = if forward::translates(method) {
-        if M::WIDE {
-            wide::rewrite_of(host, flow, found.index, word, server, to.ports)
-                .and_then(|to| nat::rewrite_wide::<P, M>(packet, flow, &to, word, 1))
-        } else {
-            nat::rewrite::<P, M>(packet, flow, &to, 1)
-        }
-    } else if method == forward::TUNNEL {
-        if M::WIDE {
-            forward::decrement_hops(packet, flow)
-                .and_then(|()| tunnel::forward_wide(host, packet, flow, server))
-        } else {
-            tunnel::forward(packet, flow, to.addresses)
-        }
-    } else if M::WIDE {
-        forward::decrement_hops(packet, flow)
-    } else {
-        direct::forward(packet, flow)
-    };
     // SAFETY: as above.
-    let done = done.and_then(|()| unsafe { director::address(packet, hop, egress) });
+    let done = unsafe {
+        if method == forward::TUNNEL {
+            if M::WIDE {
+                tunnel::send_wide(host, packet, flow, server, hop, egress)
+            } else {
+                tunnel::send(packet, flow, to.addresses, hop, egress)
+            }
+        } else {
+            let done = match (forward::translates(method), M::WIDE) {
+                (true, true) => wide::rewrite_of(host, flow, found.index, word, server, to.ports)
+                    .and_then(|to| nat::rewrite_wide::<P, M>(packet, flow, &to, word, 1)),
+                (true, false) => nat::rewrite::<P, M>(packet, flow, &to, 1),
+                (false, true) => forward::decrement_hops(packet, flow),
+                (false, false) => direct::forward(packet, flow),
+            };
+            done.and_then(|()| forward::address(packet, hop, egress))
+        }
+    };
     Some(match done {
         Some(()) => Verdict::Send(egress, false),
         None => director::refuse(host, Drop::Headroom),
