@@ -121,11 +121,15 @@ fn every_mode_by_nat(hook: Hook) {
         let served = sessions(&stage, &host, mode);
         assert_eq!(served, ["rs2", "rs1", "rs2", "rs1"], "{mode:?}");
     }
-    // Each session is one connection that was scheduled, and what it fetched was counted.
+    // Each session is one connection that was scheduled, and what it fetched was counted: totals are listed as they
+    // were up to a second ago, so the last connection is there before its bytes are.
     stage.stats_of(service, 2, 16);
-    let stats = stage.ipvsadm("-Ln --stats --exact");
-    let out_bytes = Stage::column(&stats, &service.to_string(), 6);
-    assert!(out_bytes > 16 * LARGE as u64, "{stats}");
+    let stats = || stage.ipvsadm("-Ln --stats --exact");
+    wait_until("bytes", Duration::from_secs(5), || {
+        let bytes = Stage::column(&stats(), &service.to_string(), 6);
+        (bytes > 16 * LARGE as u64).then_some(())
+    })
+    .unwrap_or_else(|error| panic!("{error}:\n{}", stats()));
 }
 
 fn lftp_lists_and_fetches_by_nat(hook: Hook) {
