@@ -104,7 +104,8 @@ pub(crate) unsafe fn is_at_vip(
     differ == 0
 }
 
-/// The port at which a real server gets what comes with these ports, as [`crate::conn::Key::ports`]: its own, if it has one.
+/// The port at which a real server gets what comes with these ports, as [`crate::conn::Key::ports`]: its own, if it has
+/// one.
 ///
 /// # Safety
 /// `server` lives as long as the maps.

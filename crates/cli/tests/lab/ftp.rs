@@ -121,8 +121,8 @@ fn every_mode_by_nat(hook: Hook) {
         let served = sessions(&stage, &host, mode);
         assert_eq!(served, ["rs2", "rs1", "rs2", "rs1"], "{mode:?}");
     }
-    // Each session is one connection that was scheduled, and what it fetched was counted: totals are listed as they
-    // were up to a second ago, so the last connection is there before its bytes are.
+    // Each session is one connection that was scheduled, and what it fetched was counted: totals are listed as of the
+    // last estimate, every two seconds, so the last connection may be there before its bytes are.
     stage.stats_of(service, 2, 16);
     let stats = || stage.ipvsadm("-Ln --stats --exact");
     wait_until("bytes", Duration::from_secs(5), || {
