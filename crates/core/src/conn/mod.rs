@@ -11,7 +11,7 @@ pub use slot::{
     TAG_EMPTY, Tag, Word, has_lapsed,
 };
 pub use table::{
-    Found, NO_SLOT, Nearby, check, claim, evictable, find, free, has_children, kill, lookup,
-    nearby, parent, preferred, search, slot, take, take_place,
+    Found, NO_SLOT, Nearby, beside, check, claim, evictable, find, free, has_children, kill,
+    lookup, nearby, parent, preferred, search, slot, take, take_place,
 };
 pub(crate) use table::{leave_parent, partner, precedes, publish, release};

@@ -50,6 +50,12 @@ pub fn preferred<T: Tables>(tables: &T, hash: Hash) -> u32 {
     hash.first_set(tables.set_mask()) * WAYS + hash.first_way()
 }
 
+/// The slot after this one, in the same set: where [`free`] looks next.
+#[inline(always)]
+pub fn beside(index: u32) -> u32 {
+    index & !(WAYS - 1) | (index + 1) & (WAYS - 1)
+}
+
 /// Looks a key up. A slot that lapsed counts as absent.
 ///
 /// One miss where the key lies in the way it prefers; otherwise [`lookup`] goes on.

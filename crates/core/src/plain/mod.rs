@@ -56,7 +56,12 @@ fn balance<H: Host, P: Packet, M: Mode>(
     let hash = flow.key.hash(seed);
     let now = host.now();
     let preferred = conn::preferred(host, hash);
-    let found = match conn::check(host, preferred, hash, &flow.key, now) {
+    let mut found = conn::check(host, preferred, hash, &flow.key, now);
+    // Most that are not there lie beside it, and are spared the search; what opens a connection lies nowhere, mostly.
+    if found.is_none() && !director::opens(flow) {
+        found = conn::check(host, conn::beside(preferred), hash, &flow.key, now);
+    }
+    let found = match found {
         Some(found) => found,
         None => {
             let Some(mut near) = conn::nearby(host, hash) else {
