@@ -8,6 +8,7 @@
 //! or eBPF.
 
 mod attach;
+mod clock;
 mod driver;
 mod error;
 mod fragments;
@@ -15,6 +16,7 @@ mod interface;
 mod load;
 pub mod memory;
 mod object;
+mod pinned;
 pub mod quiet;
 pub mod realserver;
 pub mod tables;

@@ -1,34 +1,25 @@
 //! Loading programs, making or adopting maps.
 
-use std::cell::RefCell;
 use std::fs;
-use std::hash::Hash;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use aya::maps::{Array, HashMap, Map, MapData, ProgramArray};
-use aya::programs::{Program, ProgramFd, SchedClassifier, TestRun as _, TestRunOptions, Xdp};
-use aya::{Ebpf, EbpfLoader, Pod};
+use aya::maps::{MapData, ProgramArray};
+use aya::programs::{Program, ProgramFd, SchedClassifier, Xdp};
+use aya::{Ebpf, EbpfLoader};
 use pointsman_core::director::call;
 use pointsman_core::drop::Drop;
 use pointsman_core::host::Tables as _;
-use pointsman_core::layout::{
-    CallId, DROP_SLOTS, LOCALITIES, MAX_EGRESS, MAX_MARK_RULES, MAX_SCHEDULE_WORDS, MAX_SERVERS,
-    MAX_SERVICES, MAX_WIDE_LOCALS, Runtime, ServiceId, VERSION, WAYS,
-};
+use pointsman_core::layout::{DROP_SLOTS, MAX_SERVERS, Runtime, VERSION, WAYS};
 
 use crate::attach::{self, Attached};
 use crate::fragments::Fragments;
 use crate::memory::Mapped;
-use crate::tables::maps::{Ids, LEDGER_LEN, Ledger, Maps};
-use crate::tables::{Tables, fresh_runtime};
+use crate::tables::Tables;
 use crate::test_run::Entry;
-use crate::{Attachment, DropCount, Error, Hook, HookChoice, Interface, object};
-
-const BPF_F_MMAPABLE: u32 = 1 << 10;
+use crate::{Attachment, DropCount, Error, Hook, HookChoice, Interface, object, pinned};
 
 /// The maps of the object that are pinned.
 const MAPS: [&str; 20] = [
@@ -54,7 +45,7 @@ const MAPS: [&str; 20] = [
     "TC_PROGRAMS",
 ];
 /// The map only user space writes.
-const LEDGER: &str = "LEDGER";
+pub(crate) const LEDGER: &str = "LEDGER";
 
 /// The programs that call each other, with their places in the program arrays.
 const XDP: [(u32, &str); call::PROGRAMS as usize] = [
@@ -94,7 +85,7 @@ const TC: [(u32, &str); call::PROGRAMS as usize] = [
 /// TC egress.
 const OUT: &str = "director_out";
 /// Answers with the jiffies of now.
-const CLOCK: &str = "clock";
+pub(crate) const CLOCK: &str = "clock";
 /// The program that frames are put back with.
 const PUT_BACK: &str = "put_back";
 
@@ -181,7 +172,7 @@ impl DataPlane {
         for name in [CLOCK, PUT_BACK] {
             load_program(&mut ebpf, name)?;
         }
-        let maps = map_all(&mut ebpf, pin_dir, sets, cpus)?;
+        let maps = pinned::open(&mut ebpf, pin_dir, sets, cpus)?;
         let fragments = Fragments::open(&mut ebpf)?;
         Ok(Self {
             fragments,
@@ -375,14 +366,14 @@ pub(crate) mod entry {
     pub(crate) const OUT: &str = super::OUT;
 }
 
-fn missing(what: &str) -> Error {
+pub(crate) fn missing(what: &str) -> Error {
     Error::os(
         format!("looking for {what} in the eBPF object"),
         io::ErrorKind::NotFound.into(),
     )
 }
 
-fn classifier<'a>(ebpf: &'a Ebpf, name: &str) -> Result<&'a SchedClassifier, Error> {
+pub(crate) fn classifier<'a>(ebpf: &'a Ebpf, name: &str) -> Result<&'a SchedClassifier, Error> {
     match ebpf.program(name) {
         Some(Program::SchedClassifier(program)) => Ok(program),
         _ => Err(missing(name)),
@@ -432,7 +423,7 @@ fn adopted_sets(pin_dir: &Path) -> Result<u32, Error> {
 }
 
 /// Value size and entries of a map.
-fn info(map: &MapData) -> Result<(u32, u32), Error> {
+pub(crate) fn info(map: &MapData) -> Result<(u32, u32), Error> {
     let info = map
         .info()
         .map_err(|e| Error::bpf("asking about a pinned map", e))?;
@@ -486,199 +477,4 @@ fn load_programs(ebpf: &mut Ebpf, programs: Programs) -> Result<(), Error> {
             .map_err(|e| Error::bpf("filling a program array", e))?;
     }
     Ok(())
-}
-
-/// Jiffies of now, by running a program that returns them.
-fn jiffies(clock: &SchedClassifier) -> Result<u32, Error> {
-    let frame = [0u8; 14];
-    let options = TestRunOptions {
-        data_in: Some(&frame),
-        repeat: 1,
-        ..TestRunOptions::default()
-    };
-    clock
-        .test_run(options)
-        .map(|run| run.return_value)
-        .map_err(|e| Error::bpf("asking the kernel for its jiffies", e))
-}
-
-/// Jiffies per second: the usual value nearest to what a tenth of a second shows.
-fn measure_hz(clock: &SchedClassifier) -> Result<u32, Error> {
-    let (begin, first) = (Instant::now(), jiffies(clock)?);
-    thread::sleep(Duration::from_millis(100));
-    let (last, elapsed) = (jiffies(clock)?, begin.elapsed());
-    let measured = f64::from(last.wrapping_sub(first)) / elapsed.as_secs_f64();
-    let distance = |hz: &u32| (f64::from(*hz) - measured).abs() as u32;
-    Ok([100, 250, 300, 1000]
-        .into_iter()
-        .min_by_key(distance)
-        .expect("not empty"))
-}
-
-fn random_seed() -> Result<[u64; 2], Error> {
-    let mut seed = [0u64; 2];
-    // SAFETY: the buffer is as long as stated.
-    let got = unsafe { libc::getrandom((&raw mut seed).cast(), size_of_val(&seed), 0) };
-    if got != size_of_val(&seed) as isize {
-        return Err(Error::os(
-            "drawing a random seed",
-            io::Error::last_os_error(),
-        ));
-    }
-    Ok(seed)
-}
-
-fn map_all(ebpf: &mut Ebpf, pin_dir: &Path, sets: u32, cpus: u32) -> Result<Maps, Error> {
-    let runtime: Mapped<Runtime> = mapped(ebpf, "RUNTIME", 1)?;
-    let clock = classifier(ebpf, CLOCK)?;
-    let mut hz = runtime.read(0).map_or(0, |r| r.hz);
-    if hz == 0 {
-        hz = measure_hz(clock)?;
-        runtime.write(0, fresh_runtime(cpus, hz, random_seed()?));
-    }
-    // Jiffies follow the monotonic clock: read together once, the one gives the other.
-    let (at, jiffies) = (Instant::now(), jiffies(clock)?);
-    let now = move || {
-        let ticks = at.elapsed().as_nanos() * u128::from(hz) / 1_000_000_000;
-        jiffies.wrapping_add(ticks as u32)
-    };
-    Ok(Maps {
-        runtime,
-        connections: mapped(ebpf, "CONNECTIONS", sets + cpus)?,
-        hints: mapped(ebpf, "HINTS", sets)?,
-        wide: mapped(ebpf, "WIDE", (sets + cpus) * WAYS)?,
-        controls: mapped(ebpf, "CONTROLS", (sets + cpus) * WAYS)?,
-        wanted: mapped(ebpf, "WANTED", cpus)?,
-        services: mapped(ebpf, "SERVICES", MAX_SERVICES)?,
-        servers: mapped(ebpf, "SERVERS", MAX_SERVERS)?,
-        schedules: mapped(ebpf, "SCHEDULES", MAX_SCHEDULE_WORDS)?,
-        wide_locals: mapped(ebpf, "WIDE_LOCALS", MAX_WIDE_LOCALS)?,
-        locality: mapped(ebpf, "LOCALITY", LOCALITIES)?,
-        stats: mapped(ebpf, "STATS", cpus * MAX_SERVERS)?,
-        drops: mapped(ebpf, "DROPS", (cpus + 1) * DROP_SLOTS)?,
-        mark_rules: mapped(ebpf, "MARK_RULES", 2 * MAX_MARK_RULES)?,
-        egress: mapped(ebpf, "EGRESS", MAX_EGRESS)?,
-        ledger: ledger(pin_dir)?,
-        service_ids: Box::new(hash::<ServiceKeyBytes, u32>(ebpf, "SERVICE_IDS")?),
-        egress_ids: Box::new(hash::<u32, u32>(ebpf, "EGRESS_IDS")?),
-        call_ids: RefCell::new(Box::new(hash::<u32, CallIdBytes>(ebpf, "CALL_IDS")?)),
-        fragments: RefCell::default(),
-        clock: Box::new(now),
-    })
-}
-
-fn mapped<T>(ebpf: &Ebpf, name: &str, len: u32) -> Result<Mapped<T>, Error> {
-    let Some(Map::Array(map)) = ebpf.map(name) else {
-        return Err(missing(name));
-    };
-    let (value, entries) = info(map)?;
-    if value as usize != size_of::<T>() || entries != len {
-        return Err(Error::os(
-            format!(
-                "map {name} holds {entries} values of {value} bytes, not {len} of {}",
-                size_of::<T>()
-            ),
-            io::ErrorKind::InvalidData.into(),
-        ));
-    }
-    Mapped::of_map(map.fd().as_fd(), len).map_err(|e| Error::os(format!("mapping {name}"), e))
-}
-
-/// The ledger is no program's: it is made, pinned and adopted here.
-fn ledger(pin_dir: &Path) -> Result<Mapped<Ledger>, Error> {
-    let pin = pin_dir.join(LEDGER);
-    let fail = |e: &dyn std::fmt::Display| {
-        Error::os(
-            format!("making {}", pin.display()),
-            io::Error::other(e.to_string()),
-        )
-    };
-    let data = if pin.exists() {
-        MapData::from_pin(&pin).map_err(|e| fail(&e))?
-    } else {
-        let array: Array<MapData, LedgerBytes> =
-            Array::create(LEDGER_LEN, BPF_F_MMAPABLE).map_err(|e| fail(&e))?;
-        array.pin(&pin).map_err(|e| fail(&e))?;
-        MapData::from_pin(&pin).map_err(|e| fail(&e))?
-    };
-    Mapped::of_map(data.fd().as_fd(), LEDGER_LEN).map_err(|e| Error::os("mapping LEDGER", e))
-}
-
-/// A ledger entry as the eBPF library wants values: plain bytes.
-type LedgerBytes = [u64; 10];
-const _: () = assert!(size_of::<LedgerBytes>() == size_of::<Ledger>());
-
-/// A service key as the eBPF library wants keys.
-#[repr(transparent)]
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
-struct ServiceKeyBytes(ServiceId);
-
-// SAFETY: twenty bytes without padding, any bits are valid.
-unsafe impl Pod for ServiceKeyBytes {}
-
-/// A Call-ID as the eBPF library wants values.
-#[repr(transparent)]
-#[derive(Clone, Copy)]
-struct CallIdBytes(CallId);
-
-// SAFETY: 264 bytes without padding, any bits are valid.
-unsafe impl Pod for CallIdBytes {}
-
-struct KernelIds<K: Pod, V: Pod = u32>(HashMap<MapData, K, V>);
-
-fn hash<K: Pod, V: Pod>(ebpf: &mut Ebpf, name: &str) -> Result<KernelIds<K, V>, Error> {
-    let map = ebpf.take_map(name).ok_or_else(|| missing(name))?;
-    let map = HashMap::try_from(map).map_err(|e| Error::bpf(format!("opening {name}"), e))?;
-    Ok(KernelIds(map))
-}
-
-impl<K: Pod, V: Pod> KernelIds<K, V> {
-    fn put(&mut self, key: K, value: V) -> Result<(), String> {
-        self.0.insert(key, value, 0).map_err(|e| e.to_string())
-    }
-}
-
-impl Ids<u32> for KernelIds<u32> {
-    fn insert(&mut self, key: u32, value: u32) -> Result<(), String> {
-        self.put(key, value)
-    }
-    fn remove(&mut self, key: &u32) {
-        let _ = self.0.remove(key);
-    }
-    fn get(&self, key: &u32) -> Option<u32> {
-        self.0.get(key, 0).ok()
-    }
-    fn keys(&self) -> Vec<u32> {
-        self.0.keys().flatten().collect()
-    }
-}
-
-impl Ids<u32, CallId> for KernelIds<u32, CallIdBytes> {
-    fn insert(&mut self, key: u32, value: CallId) -> Result<(), String> {
-        self.put(key, CallIdBytes(value))
-    }
-    fn remove(&mut self, key: &u32) {
-        let _ = self.0.remove(key);
-    }
-    fn get(&self, key: &u32) -> Option<CallId> {
-        self.0.get(key, 0).ok().map(|id| id.0)
-    }
-    fn keys(&self) -> Vec<u32> {
-        self.0.keys().flatten().collect()
-    }
-}
-
-impl Ids<ServiceId> for KernelIds<ServiceKeyBytes> {
-    fn insert(&mut self, key: ServiceId, value: u32) -> Result<(), String> {
-        self.put(ServiceKeyBytes(key), value)
-    }
-    fn remove(&mut self, key: &ServiceId) {
-        let _ = self.0.remove(&ServiceKeyBytes(*key));
-    }
-    fn get(&self, key: &ServiceId) -> Option<u32> {
-        self.0.get(&ServiceKeyBytes(*key), 0).ok()
-    }
-    fn keys(&self) -> Vec<ServiceId> {
-        self.0.keys().flatten().map(|key| key.0).collect()
-    }
 }
