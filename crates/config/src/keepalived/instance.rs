@@ -1,7 +1,6 @@
 //! From what stands in the file about virtual routers to the model: defaults, strict mode, and the
 //! rules that span several keywords, in keepalived's order and with its corrections.
 
-use std::collections::HashSet;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -13,8 +12,9 @@ use pointsman_model::vrrp::{
 
 use super::global::GlobalDraft;
 use super::keyword::Reader;
+use super::sync_group::{self, GroupDraft};
 use super::track::{self, Trackable};
-use super::vrrp::{GroupDraft, InstanceDraft};
+use super::vrrp::InstanceDraft;
 use crate::diag::Place;
 
 /// Instances and groups that can be used.
@@ -49,7 +49,7 @@ pub fn resolve(
             places.push(at);
         }
     }
-    let groups = sync_groups(reader, groups, globals, trackable, &mut made);
+    let groups = sync_group::resolve(reader, groups, globals, trackable, &mut made);
     (made, groups)
 }
 
@@ -111,7 +111,7 @@ impl Resolver<'_> {
         instance.version = self.version(reader, family);
         self.priority_and_state(reader, &mut instance);
         instance.authentication = self.authentication(reader, &instance);
-        instance.hmac = self.hmac(reader, instance.version);
+        instance.hmac = self.hmac(reader);
         instance.peers = self.peers(reader, family)?;
         self.source(reader, &mut instance)?;
         self.addresses(reader, &mut instance)?;
@@ -231,7 +231,7 @@ impl Resolver<'_> {
         Authentication::None
     }
 
-    fn hmac(&self, reader: &mut Reader<'_>, version: VrrpVersion) -> Option<HmacTrailer> {
+    fn hmac(&self, reader: &mut Reader<'_>) -> Option<HmacTrailer> {
         let draft = self.draft.hmac.as_ref()?;
         let Some(first) = draft.keys.first() else {
             self.error(reader, "auth_hmac has no key, and is left out");
@@ -254,7 +254,6 @@ impl Resolver<'_> {
             Some((interval, _)) => *interval,
             None => AdvertInterval::DEFAULT.duration(),
         };
-        let _ = version;
         Some(HmacTrailer {
             keys: draft.keys.clone(),
             active_key,
@@ -657,77 +656,8 @@ impl Resolver<'_> {
 }
 
 /// Object, then `smtp_alert_vrrp`, then `smtp_alert`, then no.
-fn mail(own: Option<bool>, globals: &GlobalDraft) -> bool {
+pub fn mail(own: Option<bool>, globals: &GlobalDraft) -> bool {
     own.or(globals.smtp_alert_vrrp)
         .or(globals.smtp_alert)
         .unwrap_or(false)
-}
-
-fn sync_groups(
-    reader: &mut Reader<'_>,
-    drafts: Vec<GroupDraft>,
-    globals: &GlobalDraft,
-    trackable: &Trackable,
-    instances: &mut [VrrpInstance],
-) -> Vec<SyncGroup> {
-    let mut taken = HashSet::new();
-    let mut groups: Vec<SyncGroup> = Vec::new();
-    for draft in drafts {
-        let name = draft.name.clone();
-        if groups.iter().any(|group| group.name == name) {
-            reader.error(
-                &draft.at,
-                format!("there is a vrrp_sync_group `{name}` already"),
-            );
-            continue;
-        }
-        let mut members = Vec::new();
-        for member in &draft.members {
-            let known = instances
-                .iter()
-                .any(|instance| instance.name == member.text);
-            let problem = if !known {
-                format!("[{name}] there is no vrrp_instance `{}`", member.text)
-            } else if !taken.insert(member.text.clone()) {
-                format!("[{name}] `{}` is in a sync group already", member.text)
-            } else {
-                members.push(member.text.clone());
-                continue;
-            };
-            reader.error(&member.at, problem);
-        }
-        match members.len() {
-            0 => {
-                reader.error(
-                    &draft.at,
-                    format!("[{name}] has no members, and is left out"),
-                );
-                continue;
-            }
-            1 => reader.error(
-                &draft.at,
-                format!("[{name}] has one member only, which is hardly meant"),
-            ),
-            _ => {}
-        }
-        for instance in instances.iter_mut().filter(|i| members.contains(&i.name)) {
-            if let Some(changes) = draft.priority_changes {
-                instance.notify.priority_changes |= changes;
-            }
-        }
-        let tracking = track::resolve(reader, &draft.tracking, trackable, &name);
-        let mut notify = draft.notify;
-        notify.priority_changes = draft
-            .priority_changes
-            .unwrap_or(globals.defaults.notify_priority_changes);
-        notify.mail = mail(draft.smtp_alert, globals);
-        groups.push(SyncGroup {
-            name,
-            members,
-            tracking,
-            member_weights: draft.member_weights,
-            notify,
-        });
-    }
-    groups
 }

@@ -13,6 +13,7 @@
 //! so that the order of its parts does not matter.
 
 mod address;
+mod auth;
 mod check_resolve;
 mod checker;
 mod define;
@@ -34,6 +35,7 @@ mod route;
 mod rule;
 mod sequence;
 mod static_;
+mod sync_group;
 mod table;
 mod track;
 mod tree;

@@ -18,7 +18,7 @@ use super::track::{self, Trackable};
 use super::tree::Statement;
 use super::virtual_server::{self, VirtualDraft};
 use super::vrrp::{self, InstanceDraft};
-use super::{Options, instance, route, rule, static_};
+use super::{Options, instance, route, rule, static_, sync_group};
 use crate::diag::{Diagnostics, Place, Severity};
 
 /// The whole file before defaults and derived rules.
@@ -31,7 +31,7 @@ pub struct FileDraft {
     virtual_servers: Vec<VirtualDraft>,
     trackable: Trackable,
     instances: Vec<InstanceDraft>,
-    sync_groups: Vec<vrrp::GroupDraft>,
+    sync_groups: Vec<sync_group::GroupDraft>,
     static_addresses: Vec<VirtualAddress>,
     static_routes: Vec<Route>,
     static_rules: Vec<Rule>,
@@ -122,7 +122,7 @@ pub const KEYWORDS: &[Keyword<FileDraft>] = &[
         d.instances.extend(vrrp::instance(r, a))
     }),
     Keyword::sets("vrrp_sync_group", "NAME { … }", |r, d, a| {
-        d.sync_groups.extend(vrrp::sync_group(r, a));
+        d.sync_groups.extend(sync_group::read(r, a));
     }),
     Keyword::sets("vrrp_script", "NAME { … }", |r, d, a| {
         d.scripts_run.get_or_insert_with(|| a.at());

@@ -4,8 +4,8 @@ use super::checker::{self, Kind};
 use super::keyword::{Does, Keyword};
 use super::tree::Grammar;
 use super::{
-    address, global, http, mail, process, real_server, root, route, rule, static_, track,
-    virtual_server, vrrp,
+    address, auth, global, http, mail, process, real_server, root, route, rule, static_,
+    sync_group, track, virtual_server, vrrp,
 };
 
 /// A kind of block.
@@ -118,9 +118,9 @@ impl Context {
             Self::TrackGroup => list(&[static_::TRACK_GROUP]),
             Self::GarpGroup => list(&[static_::GARP_GROUP]),
             Self::Instance => list(vrrp::INSTANCE_TABLES),
-            Self::Authentication => list(&[vrrp::AUTHENTICATION]),
-            Self::Hmac => list(&[vrrp::HMAC]),
-            Self::SyncGroup => list(vrrp::GROUP_TABLES),
+            Self::Authentication => list(&[auth::AUTHENTICATION]),
+            Self::Hmac => list(&[auth::HMAC]),
+            Self::SyncGroup => list(sync_group::TABLES),
             Self::Script => list(&[track::SCRIPT]),
             Self::TrackFile => list(&[track::FILE]),
             Self::Process => list(&[track::PROCESS]),

@@ -4,7 +4,7 @@ use pointsman_model::vrrp::{
     VirtualInterface, VrrpInstance, VrrpNotify, VrrpSite,
 };
 
-use super::super::vrrp::HMAC_MODES;
+use super::super::auth::HMAC_MODES;
 use super::{Writer, command, quoted, route, seconds, word};
 
 pub fn write(out: &mut Writer, site: &VrrpSite) {
