@@ -18,7 +18,7 @@ pub struct Args {
     #[arg(long = "kernel", value_enum)]
     kernels: Vec<Kernel>,
     /// How many seconds one guest may live.
-    #[arg(long, default_value_t = 900)]
+    #[arg(long, default_value_t = 1800)]
     timeout: u64,
 }
 
