@@ -176,6 +176,13 @@ pub fn read(reader: &mut Reader<'_>, draft: &mut GlobalDraft, args: &mut Args<'_
 }
 
 impl GlobalDraft {
+    /// Whether an instance or a group sends mail: as itself says, then `smtp_alert_vrrp`, then `smtp_alert`, then no.
+    pub fn mails_of_vrrp(&self, own: Option<bool>) -> bool {
+        own.or(self.smtp_alert_vrrp)
+            .or(self.smtp_alert)
+            .unwrap_or(false)
+    }
+
     /// Puts together what several keywords say.
     pub fn finish(&mut self, reader: &mut Reader<'_>) {
         if let Some((server, port)) = self.server.take()

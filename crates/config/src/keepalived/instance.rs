@@ -139,7 +139,7 @@ impl Resolver<'_> {
         instance.notify.priority_changes = draft
             .priority_changes
             .unwrap_or(defaults.notify_priority_changes);
-        instance.notify.mail = mail(draft.smtp_alert, self.globals);
+        instance.notify.mail = self.globals.mails_of_vrrp(draft.smtp_alert);
         Some(instance)
     }
 
@@ -653,11 +653,4 @@ impl Resolver<'_> {
             }
         }
     }
-}
-
-/// Object, then `smtp_alert_vrrp`, then `smtp_alert`, then no.
-pub fn mail(own: Option<bool>, globals: &GlobalDraft) -> bool {
-    own.or(globals.smtp_alert_vrrp)
-        .or(globals.smtp_alert)
-        .unwrap_or(false)
 }

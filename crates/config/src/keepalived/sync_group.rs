@@ -5,7 +5,6 @@ use std::collections::HashSet;
 use pointsman_model::vrrp::{SyncGroup, VrrpInstance, VrrpNotify};
 
 use super::global::GlobalDraft;
-use super::instance::mail;
 use super::keyword::{Args, Keyword, Reader};
 use super::lex::Word;
 use super::track::{self, Trackable, TrackingDraft, tracking_keywords};
@@ -134,7 +133,7 @@ pub fn resolve(
         notify.priority_changes = draft
             .priority_changes
             .unwrap_or(globals.defaults.notify_priority_changes);
-        notify.mail = mail(draft.smtp_alert, globals);
+        notify.mail = globals.mails_of_vrrp(draft.smtp_alert);
         groups.push(SyncGroup {
             name,
             members,
