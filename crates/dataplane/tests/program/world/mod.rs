@@ -1,6 +1,7 @@
 //! A namespace with two interfaces, the real programs in it, and a director in user space beside
 //! them: every row is played on XDP and TC, and user space has to agree with both to the byte.
 
+use std::net::IpAddr;
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::mpsc::{self, Sender};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -169,15 +170,15 @@ impl World {
         ip(&format!("address add {VIP}/32 dev front"));
         ip("address add 192.168.0.1/24 dev back");
         ip("route add unreachable 172.31.0.0/16");
-        ip(&format!(
-            "neighbour add {CLIENT} lladdr {} dev front nud permanent",
-            text(CLIENT_MAC)
-        ));
-        for server in SERVERS {
-            let mac = text(mac_of(server));
+        let neighbour = |at: IpAddr, mac, dev| {
+            let mac = text(mac);
             ip(&format!(
-                "neighbour add {server} lladdr {mac} dev back nud permanent"
+                "neighbour add {at} lladdr {mac} dev {dev} nud permanent"
             ));
+        };
+        neighbour(CLIENT.into(), CLIENT_MAC, "front");
+        for server in SERVERS {
+            neighbour(server.into(), mac_of(server), "back");
         }
         director.sysctl("net.ipv4.conf.lo.forwarding", "1").unwrap();
         for interface in ["lo", "front", "back"] {
@@ -188,15 +189,9 @@ impl World {
         ip(&format!("address add {VIP6}/128 dev front nodad"));
         ip(&format!("address add {OTHER_VIP6}/128 dev front nodad"));
         ip("address add fd00:2::1/64 dev back nodad");
-        ip(&format!(
-            "neighbour add {CLIENT6} lladdr {} dev front nud permanent",
-            text(CLIENT_MAC)
-        ));
+        neighbour(CLIENT6.into(), CLIENT_MAC, "front");
         for server in SERVERS6 {
-            let mac = text(mac_of(server));
-            ip(&format!(
-                "neighbour add {server} lladdr {mac} dev back nud permanent"
-            ));
+            neighbour(server.into(), mac_of(server), "back");
         }
         director.sysctl("net.ipv6.conf.lo.forwarding", "1").unwrap();
         let (front, back) = (

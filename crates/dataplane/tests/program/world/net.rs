@@ -186,14 +186,8 @@ pub fn tunnel(rip: Ipv4Addr) -> ServerSpec {
 
 pub fn server(rip: Ipv4Addr, port: u16, forwarding: Forwarding, weight: u32) -> ServerSpec {
     ServerSpec {
-        key: ServerKey {
-            addr: IpAddr::V4(rip),
-            port,
-        },
-        forwarding,
         weight: Weight::new(weight).unwrap(),
-        upper_threshold: 0,
-        lower_threshold: 0,
+        ..wide_server(rip.into(), port, forwarding)
     }
 }
 

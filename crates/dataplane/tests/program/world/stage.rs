@@ -102,16 +102,7 @@ impl Stage<'_> {
             addr: IpAddr::V4(VIP),
             port,
         };
-        let tables = self.tables();
-        tables
-            .add_service(&ServiceSpec::new(key, scheduler))
-            .unwrap();
-        for server in servers {
-            tables.add_server(&key, server).unwrap();
-            if let IpAddr::V4(rip) = server.key.addr {
-                tables.set_tunnel_source(rip.into(), TUNNEL_SOURCE.into());
-            }
-        }
+        self.serve(&ServiceSpec::new(key, scheduler), servers);
         key
     }
 
